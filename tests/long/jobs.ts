@@ -1,0 +1,45 @@
+/**
+ * The long tests: what takes more than two minutes. A job is a command that takes a seed and a count, exits with 0 when
+ * every case passed, and is cut into chunks so that a run can stop after any of them and go on later.
+ */
+import { openSync, closeSync } from "node:fs";
+
+export interface LongJob {
+  readonly name: string;
+  /** One line: what a case is. */
+  readonly about: string;
+  /** Cases in all, over every recorded chunk of one job, that the project promises. */
+  readonly target: number;
+  /** Cases in one chunk: two to five minutes on two cores. */
+  readonly chunk: number;
+  /** Cases in the bounded slice that runs with every change: a minute or two. */
+  readonly slice: number;
+  /** Seconds after which one chunk counts as hung. */
+  readonly limitSeconds: number;
+  /** The command's arguments, run by this Node from the repository's root. */
+  readonly args: (seed: number, count: number) => readonly string[];
+  /** Why the job cannot run on this host, or undefined where it can. */
+  readonly missing: () => string | undefined;
+}
+
+function kvmMissing(): string | undefined {
+  try {
+    closeSync(openSync("/dev/kvm", "r+"));
+    return undefined;
+  } catch (error) {
+    return `/dev/kvm does not open (${error instanceof Error ? error.message : String(error)})`;
+  }
+}
+
+export const LONG_JOBS: readonly LongJob[] = [
+  {
+    name: "fuzz-ring3",
+    about: "random ring-3 instruction sequences, each compared with the processor's own result through /dev/kvm",
+    target: 50_000_000,
+    chunk: 1_000_000,
+    slice: 200_000,
+    limitSeconds: 1800,
+    args: (seed, count) => ["tests/fuzz/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: kvmMissing,
+  },
+];
