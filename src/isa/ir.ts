@@ -1,0 +1,100 @@
+/**
+ * The small language in which an instruction's effect is said once. An effect builds statements over typed expression
+ * trees; each engine tier lowers them to WebAssembly in its own way (operands from a decoded record, or pinned).
+ * Values carry WebAssembly's types, and pure operations its names.
+ */
+
+import type { ValueType } from "../wasm/opcodes.ts";
+import type { Field } from "./state.ts";
+
+export type { ValueType };
+
+/** Widths of operands in bits. */
+export type Bits = 8 | 16 | 32 | 64 | 128;
+
+/** An operand as an effect sees it: what kind of thing it is, not which one. */
+export type OperandKind = "reg" | "mem" | "imm" | "rel" | "fixed";
+
+export interface Operand {
+  /** Place among the instruction's operands: tells the tier where to find it. */
+  readonly index: number;
+  readonly kind: OperandKind;
+  readonly bits: Bits;
+  /** For `fixed`: the state it names, such as AL or XMM0. */
+  readonly field?: Field;
+}
+
+/** What the value comes from. All but `pure` are evaluated where they stand, in order. */
+export type ValueSource =
+  /** A WebAssembly operation on `args`; `lanes` for those that take lane indices. */
+  | { readonly kind: "pure"; readonly op: string; readonly lanes?: readonly number[] }
+  | { readonly kind: "constant"; readonly value: bigint | number | Uint8Array }
+  /** A register operand, zero-extended into i32 (8 to 32 bits) or i64; v128 for 128 bits. */
+  | { readonly kind: "operand"; readonly operand: Operand }
+  /** State at a fixed place; `bits` wide. */
+  | { readonly kind: "state"; readonly offset: number; readonly bits: Bits }
+  /** The immediate, sign-extended to 64 bits by the decoder; taken modulo the type. */
+  | { readonly kind: "immediate"; readonly operand: Operand }
+  /** The effective address (without segment base), or the linear address (with it) of a memory operand. */
+  | { readonly kind: "address"; readonly operand: Operand; readonly linear: boolean }
+  /** A load from linear address args[0]. `intent` write: the address is then written through `Store.through`. */
+  | { readonly kind: "load"; readonly bits: Bits; readonly intent: "read" | "write"; readonly system: boolean }
+  /** RIP of this instruction, or of the next one. */
+  | { readonly kind: "rip"; readonly next: boolean }
+  /** The linear target of a relative jump. */
+  | { readonly kind: "target"; readonly operand: Operand }
+  /** The present content of a variable. */
+  | { readonly kind: "variable"; readonly variable: Variable }
+  /** Result of a call to a helper. */
+  | { readonly kind: "helper"; readonly call: HelperCall };
+
+export interface Value {
+  readonly type: ValueType;
+  readonly source: ValueSource;
+  readonly args: readonly Value[];
+  /** How many values and statements use it; counted while building. */
+  uses: number;
+}
+
+/** A slot that branches of an `if` may assign differently. */
+export interface Variable {
+  readonly id: number;
+  readonly type: ValueType;
+}
+
+/** A call of the engine's own function by name [helpers.ts]; it may raise a fault unless `quiet`. */
+export interface HelperCall {
+  readonly name: string;
+  readonly args: readonly Value[];
+  readonly result: ValueType | undefined;
+  /** Cannot fault. */
+  readonly quiet: boolean;
+}
+
+export type Statement =
+  /** The point where a value is evaluated. */
+  | { readonly kind: "evaluate"; readonly value: Value }
+  | { readonly kind: "setOperand"; readonly operand: Operand; readonly value: Value }
+  | { readonly kind: "setState"; readonly offset: number; readonly bits: Bits; readonly value: Value }
+  | { readonly kind: "assign"; readonly variable: Variable; readonly value: Value }
+  /** A store to a linear address. `through`: the load with write intent whose translation it reuses. */
+  | {
+      readonly kind: "store";
+      readonly address: Value;
+      readonly bits: Bits;
+      readonly value: Value;
+      readonly through: Value | undefined;
+      readonly system: boolean;
+    }
+  | { readonly kind: "if"; readonly condition: Value; readonly then: readonly Statement[]; readonly else: readonly Statement[] }
+  | { readonly kind: "call"; readonly call: HelperCall }
+  /** Raises an exception; nothing after it runs. */
+  | { readonly kind: "fault"; readonly vector: number; readonly error: Value | undefined }
+  /** Ends the instruction by going to a linear address. */
+  | { readonly kind: "jump"; readonly target: Value }
+  /** Ends the instruction by going to the target of its relative operand (linkable). */
+  | { readonly kind: "jumpRelative"; readonly operand: Operand }
+  /** Runs this instruction again at once, as REP does; interruptible between. */
+  | { readonly kind: "repeat" }
+  /** Ends the instruction and the trace: RIP (already stored, or the next) is looked up anew. `poll`: interrupts first. */
+  | { readonly kind: "endTrace"; readonly poll: boolean };

@@ -1,0 +1,154 @@
+/**
+ * Where a vCPU's architectural state lies, as byte offsets from its base in the shared memory. Handlers, helpers and
+ * saved state all use these names. Everything is little-endian and naturally aligned.
+ */
+
+import type { ValueType } from "../wasm/opcodes.ts";
+
+export interface Field {
+  /** Byte offset from the vCPU's base; fits 16 bits, since decoded records name registers by it. */
+  readonly offset: number;
+  readonly type: ValueType;
+}
+
+let next = 0;
+
+function align(bytes: number): void {
+  next = Math.ceil(next / bytes) * bytes;
+}
+function field(type: "i32" | "i64"): Field {
+  const bytes = type === "i32" ? 4 : 8;
+  align(bytes);
+  const made = { offset: next, type } as const;
+  next += bytes;
+  return made;
+}
+function area(bytes: number, alignment = 16): number {
+  align(alignment);
+  const offset = next;
+  next += bytes;
+  return offset;
+}
+
+/** General registers, 8 bytes each, in encoding order. AH, CH, DH and BH are byte 1 of the first four. */
+export const GPR = area(16 * 8);
+/** XMM0-15 in 16 bytes each. */
+export const XMM = area(16 * 16);
+/** Upper halves of YMM0-15, for AVX. */
+export const YMM_HIGH = area(16 * 16);
+/** R0-R7 of the x87 register file by physical number, 80 bits in 16 bytes each; MM0-7 are the low 64 bits. */
+export const X87_REGISTERS = area(8 * 16);
+
+/** Fields of one value each. The order is free; names are the manual's where it has one. */
+export const STATE = {
+  /** Always 0: what an absent base or index reads. */
+  zero: field("i64"),
+  /** Linear address of the page that holds the code being executed. */
+  pageBase: field("i64"),
+  rip: field("i64"),
+  /** Result of the last flag-setting operation, sign-extended: ZF is "= 0", SF its sign [flags.ts]. */
+  flagsResult: field("i64"),
+  /** Carry bits of that operation [flags.ts]. */
+  flagsAux: field("i32"),
+  /** RFLAGS without CF, PF, AF, ZF, SF and OF; bit 1 is set. */
+  flagsSystem: field("i32"),
+  /** Current privilege level. */
+  cpl: field("i32"),
+  mxcsr: field("i32"),
+
+  /** Non-zero while an exception is on its way: vector + 1. */
+  fault: field("i32"),
+  faultError: field("i32"),
+  /** Why the interpreter's loop returns. */
+  exitReason: field("i32"),
+  /** Whether an interrupt may be waiting: set by devices' code, read where IF becomes 1. */
+  interruptHint: field("i32"),
+  /** Address of the TLB of the current view: supervisor, supervisor with AC, or user. */
+  tlbBase: field("i32"),
+  /** What a jump-cache entry must match besides RIP: generation and user bit. */
+  jumpContext: field("i32"),
+  /** Mode bits that select how bytes are decoded [decode.ts]; part of every trace's key. */
+  decodeContext: field("i32"),
+  /** Instructions retired in whole blocks, since reset. */
+  retired: field("i64"),
+  /** Second page of an instruction that crosses pages, as linear address. */
+  scratch: field("i64"),
+  scratch2: field("i64"),
+
+  cr0: field("i64"),
+  cr2: field("i64"),
+  cr3: field("i64"),
+  cr4: field("i64"),
+  xcr0: field("i64"),
+  dr0: field("i64"),
+  dr1: field("i64"),
+  dr2: field("i64"),
+  dr3: field("i64"),
+  dr6: field("i64"),
+  dr7: field("i64"),
+  efer: field("i64"),
+  star: field("i64"),
+  lstar: field("i64"),
+  cstar: field("i64"),
+  fmask: field("i64"),
+  kernelGsBase: field("i64"),
+  tscAux: field("i64"),
+  tscOffset: field("i64"),
+  sysenterCs: field("i64"),
+  sysenterEsp: field("i64"),
+  sysenterEip: field("i64"),
+  pat: field("i64"),
+  gdtrBase: field("i64"),
+  gdtrLimit: field("i32"),
+  idtrBase: field("i64"),
+  idtrLimit: field("i32"),
+
+  /** x87 control, status (with TOP in place), tag (one bit a physical register: 1 = valid), last opcode and pointers. */
+  fcw: field("i32"),
+  fsw: field("i32"),
+  ftw: field("i32"),
+  fop: field("i32"),
+  fip: field("i64"),
+  fdp: field("i64"),
+  /** XSAVE's XSTATE_BV of what is not in its initial state. */
+  xinuse: field("i64"),
+} as const satisfies Record<string, Field>;
+
+export type StateName = keyof typeof STATE;
+
+/** Segment registers in encoding order, then the two system ones. */
+export const SEGMENTS = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
+export type Segment = (typeof SEGMENTS)[number];
+
+/** One segment register: selector i32, attributes i32, limit (bytes, inclusive) i32, pad, base i64, pad. */
+const SEGMENT_BYTES = 32;
+const SEGMENT_AREA = area(SEGMENTS.length * SEGMENT_BYTES);
+
+export function segmentField(segment: Segment, part: "selector" | "attributes" | "limit" | "base"): Field {
+  const start = SEGMENT_AREA + SEGMENTS.indexOf(segment) * SEGMENT_BYTES;
+  const at = { selector: 0, attributes: 4, limit: 8, base: 16 }[part];
+  return { offset: start + at, type: part === "base" ? "i64" : "i32" };
+}
+
+/**
+ * Address contexts: what an effective address is masked and displaced by. One for each address size (16, 32, 64) and
+ * segment (ES to GS, then none), each {base i64, mask i64}. Segment loads keep them up to date.
+ */
+const CONTEXT_BYTES = 16;
+const CONTEXT_AREA = area(3 * 7 * CONTEXT_BYTES);
+
+export function addressContext(addressSize: 16 | 32 | 64, segment: Segment | undefined): number {
+  const size = addressSize === 16 ? 0 : addressSize === 32 ? 1 : 2;
+  const index = segment === undefined ? 6 : SEGMENTS.indexOf(segment);
+  return CONTEXT_AREA + (size * 7 + index) * CONTEXT_BYTES;
+}
+
+/** Bytes of one vCPU's state. */
+export const STATE_BYTES = Math.ceil(next / 4096) * 4096;
+
+export function gprOffset(register: number): number {
+  return GPR + register * 8;
+}
+export function xmmOffset(register: number): number {
+  return XMM + register * 16;
+}
