@@ -85,17 +85,18 @@ function parseOperand(text: string): OperandPattern {
 export function parseForm(instruction: Instruction, text: string): Form {
   const words = text.split(" ");
   let prefix: Form["prefix"] = "any";
-  const first = words[0];
+  const head = (): string => words[0] ?? "";
+  const first = head();
   if (first === "NP" || ((first === "66" || first === "F2" || first === "F3") && words[1] === "0F")) {
     prefix = first;
     words.shift();
   }
   let map: Form["map"] = 0;
-  if (words[0] === "0F" && words.length > 1 && /^[0-9A-F]{2}/.test(words[1] ?? "")) {
+  if (head() === "0F" && /^[0-9A-F]{2}/.test(words[1] ?? "")) {
     words.shift();
     map = 1;
-    if ((words[0] === "38" || words[0] === "3A") && /^[0-9A-F]{2}/.test(words[1] ?? "")) {
-      map = words[0] === "38" ? 2 : 3;
+    if ((head() === "38" || head() === "3A") && /^[0-9A-F]{2}/.test(words[1] ?? "")) {
+      map = head() === "38" ? 2 : 3;
       words.shift();
     }
   }
@@ -104,11 +105,11 @@ export function parseForm(instruction: Instruction, text: string): Form {
   let digit: number | undefined;
   let exact: number | undefined;
   let modrm = false;
-  if (words[0]?.startsWith("/") === true) {
+  if (head().startsWith("/")) {
     modrm = true;
     const extension = words.shift() ?? "";
     if (extension !== "/r") digit = Number(extension.slice(1));
-  } else if (words[0]?.startsWith("=") === true) {
+  } else if (head().startsWith("=")) {
     modrm = true;
     exact = Number.parseInt((words.shift() ?? "").slice(1), 16);
   }

@@ -31,6 +31,8 @@ export type ValueSource =
   | { readonly kind: "constant"; readonly value: bigint | number | Uint8Array }
   /** A register operand, zero-extended into i32 (8 to 32 bits) or i64; v128 for 128 bits. */
   | { readonly kind: "operand"; readonly operand: Operand }
+  /** Where a register operand lies in the state: a byte offset (i32), for helpers. */
+  | { readonly kind: "operandOffset"; readonly operand: Operand }
   /** State at a fixed place; `bits` wide. */
   | { readonly kind: "state"; readonly offset: number; readonly bits: Bits }
   /** The immediate, sign-extended to 64 bits by the decoder; taken modulo the type. */

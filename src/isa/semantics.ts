@@ -7,7 +7,7 @@
 import { Builder } from "./builder.ts";
 import { AC, AF, CF, OF, PF, SF, ZF } from "./flags.ts";
 import type { Bits, Operand, Value, ValueType } from "./ir.ts";
-import { gprOffset, STATE, type Segment, type StateName, segmentField } from "./state.ts";
+import { gprOffset, SCRATCH, STATE, type Segment, type StateName, segmentField } from "./state.ts";
 
 /** What prefixes and the mode make of an instruction; fixed when its handler is built. */
 export interface Context {
@@ -93,6 +93,15 @@ export class Semantics extends Builder {
     } else {
       this.statement({ kind: "setOperand", operand, value: this.use(value) });
     }
+  }
+
+  /** Where the operand's value lies in the state, as a byte offset (i32): helpers work on registers in place. A memory
+   * operand is loaded into scratch slot `slot` (0 to 3) first. */
+  operandOffset(operand: Operand, slot = 0): Value {
+    if (operand.kind === "reg") return this.ordered("i32", { kind: "operandOffset", operand });
+    const offset = SCRATCH + slot * 16;
+    this.setState(offset, operand.bits, this.read(operand));
+    return this.i32(offset);
   }
 
   /** Linear address (i64) of a memory operand. */
@@ -321,7 +330,7 @@ export class Semantics extends Builder {
 
   // --- control ---
 
-  /** Linear... the instruction pointer (i64) of the next instruction, and of this one. */
+  /** The instruction pointer (i64) of the next instruction, and of this one. */
   nextRip(): Value {
     return this.ordered("i64", { kind: "rip", next: true });
   }

@@ -38,6 +38,8 @@ export const XMM = area(16 * 16);
 export const YMM_HIGH = area(16 * 16);
 /** R0-R7 of the x87 register file by physical number, 80 bits in 16 bytes each; MM0-7 are the low 64 bits. */
 export const X87_REGISTERS = area(8 * 16);
+/** Four slots of 16 bytes by which effects hand values to helpers. */
+export const SCRATCH = area(4 * 16);
 
 /** Fields of one value each. The order is free; names are the manual's where it has one. */
 export const STATE = {
