@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+/**
+ * Starts isola on the Node that it is made for. Plain JavaScript that old Nodes understand: it runs on whatever `node`
+ * is in the PATH, and hands over to the pinned runtime that npm installed beside the package, unless this one is new
+ * enough itself.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const WANTED_MAJOR = 26;
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+// A clone runs its sources, a published package its build: Node strips no types under node_modules.
+const main = [join(root, "src/cli/main.ts"), join(root, "dist/cli/main.js")].find((path) => existsSync(path));
+
+/** The path of the pinned node, or undefined where npm installed none for this platform. */
+function pinnedNode() {
+  const require = createRequire(import.meta.url);
+  for (const name of [`node-${process.platform}-${process.arch}`, `node-bin-${process.platform}-${process.arch}`]) {
+    try {
+      const manifest = require.resolve(`${name}/package.json`);
+      const path = join(dirname(manifest), JSON.parse(readFileSync(manifest, "utf8")).bin.node);
+      if (existsSync(path)) return path;
+    } catch {
+      // Not this one.
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Runs isola as a child that shares the terminal; signals go to it, and its end becomes this process's end.
+ *
+ * @param {string} node
+ * @param {string} script
+ */
+function handOver(node, script) {
+  const child = spawn(node, [script, ...process.argv.slice(2)], { stdio: "inherit" });
+  for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT"])) {
+    process.on(signal, () => child.kill(signal));
+  }
+  child.on("error", (error) => {
+    console.error(
+      `isola: cannot start ${node}: ${error.message}; wanted: Node ${WANTED_MAJOR}, as \`npm ci\` brings it`,
+    );
+    process.exit(1);
+  });
+  child.on("exit", (status, signal) => {
+    if (signal === null) process.exit(status ?? 1);
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+    // Where the signal does not end this process at once, its number does.
+    setTimeout(() => process.exit(128 + constants.signals[signal]), 1000);
+  });
+}
+
+if (main === undefined) {
+  console.error(
+    `isola: nothing to run under ${root}; wanted: src/cli/main.ts or dist/cli/main.js; install isola again`,
+  );
+  process.exit(1);
+}
+if (Number(process.versions.node.split(".")[0]) >= WANTED_MAJOR) {
+  await import(pathToFileURL(main).href);
+} else {
+  const node = pinnedNode();
+  if (node === undefined) {
+    console.error(
+      `isola: this is Node ${process.versions.node}, and none is installed for ${process.platform}-${process.arch}; ` +
+        `wanted: Node ${WANTED_MAJOR} or later in the PATH (https://nodejs.org)`,
+    );
+    process.exit(1);
+  }
+  handOver(node, main);
+}

@@ -1,0 +1,51 @@
+/** Reads the files that a guest boots from: hostile until checked, and never read beyond what the guest could hold. */
+
+import { open } from "node:fs/promises";
+import { IsolaError } from "../base/errors.ts";
+import { formatSize } from "./size.ts";
+
+/** What Node's codes mean, for the commonest ways in which a file cannot be read. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file",
+  EACCES: "no permission to read it",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of its path is not a directory",
+  ELOOP: "too many symbolic links",
+};
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Error && "code" in error && typeof error.code === "string") {
+    return REASONS[error.code] ?? error.code;
+  }
+  return String(error);
+}
+
+/**
+ * Reads a whole regular file of 1 to `limitBytes` bytes. `what` names its part in the boot ("kernel", "initrd").
+ * Throws an IsolaError "file-unreadable", "file-empty" or "file-too-large".
+ */
+export async function readGuestFile(what: string, path: string, limitBytes: number): Promise<Uint8Array> {
+  const fail = (code: string, problem: string, wanted: string, cause?: unknown): IsolaError =>
+    new IsolaError({ code, message: `cannot load the ${what} ${path}: ${problem}; wanted: ${wanted}`, cause });
+  try {
+    await using file = await open(path, "r");
+    const stat = await file.stat();
+    if (!stat.isFile()) throw fail("file-unreadable", "it is not a regular file", "a file");
+    if (stat.size === 0) throw fail("file-empty", "it is empty", `a ${what}`);
+    if (stat.size > limitBytes) {
+      const room = `at most ${formatSize(limitBytes)}, the guest's memory (see --memory)`;
+      throw fail("file-too-large", `it has ${formatSize(stat.size)}`, room);
+    }
+    const bytes = new Uint8Array(stat.size);
+    let filled = 0;
+    while (filled < bytes.length) {
+      const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
+      if (bytesRead === 0) throw fail("file-unreadable", "it shrank while it was read", "a file that stays as it is");
+      filled += bytesRead;
+    }
+    return bytes;
+  } catch (error) {
+    if (error instanceof IsolaError) throw error;
+    throw fail("file-unreadable", reasonOf(error), "a readable file", error);
+  }
+}

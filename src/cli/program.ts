@@ -1,0 +1,149 @@
+/** The grammar of the command line: commands, options, help with examples. What they do lies beside. */
+
+import { Command, CommanderError } from "commander";
+import type { EngineName, TraceName } from "../machine/vm-contract.ts";
+import { describeExitStatuses, EXIT_STATUS } from "./exit-status.ts";
+import type { CliHost, Outcome } from "./host.ts";
+import { listImages, pullImage, removeImages } from "./image-command.ts";
+import { oneLine, usageError } from "./report.ts";
+import { runCommand } from "./run-command.ts";
+import { parseCpus, parseEngine, parseName, parseTrace } from "./run-options.ts";
+import { formatSize, parseMemory } from "./size.ts";
+
+const DEFAULT_MEMORY_BYTES = 256 * 2 ** 20;
+
+const RUN_HELP = `
+The guest's serial port is on stdin and stdout. On a terminal: Ctrl-A x leaves, Ctrl-A h helps.
+
+Examples:
+  isola run                                       the image debian: a shell in a Debian kernel
+  isola run debian --memory 512M                  the same with more memory
+  isola run --kernel vmlinuz --initrd init.cpio   your own kernel and root file system
+  isola run debian --append "quiet panic=-1"      words added to the kernel's command line
+  echo 'uname -a; poweroff -f' | isola run        a script on stdin
+  isola run --no-reboot; echo $?                  3 if the guest rebooted, 0 if it powered off
+
+${describeExitStatuses()}`;
+
+const IMAGE_HELP = `
+Examples:
+  isola image list           what there is, and what is in the cache
+  isola image pull debian    fetch before the first run, e.g. while there is a network
+  isola image rm debian      free the space; the next run fetches it again
+
+The cache is $XDG_CACHE_HOME/isola, by default ~/.cache/isola.`;
+
+const HELP = `
+Examples:
+  isola run                  boot Debian's kernel to a shell; Ctrl-A x leaves
+  isola run --help           every option of a guest, with examples
+  isola image list --json    the images, for a program
+
+${describeExitStatuses()}`;
+
+interface RunFlags {
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  readonly memory: number;
+  readonly engine: EngineName;
+  readonly name?: string;
+  readonly reboot: boolean;
+  readonly trace: readonly TraceName[];
+}
+
+interface ImageFlags {
+  readonly json?: boolean;
+  readonly refresh?: boolean;
+}
+
+/** Parses `args` (without node and script), runs the command, resolves to how isola is to end. Throws IsolaErrors. */
+export async function runProgram(args: readonly string[], host: CliHost): Promise<Outcome> {
+  let outcome: Outcome = EXIT_STATUS.ok.status;
+  const { stdout } = host.streams;
+  const program = new Command("isola")
+    .description("A virtual machine monitor: unmodified operating systems, each in its own isolation zone.")
+    .version(host.version)
+    .helpCommand("help [COMMAND]", "show help for a command")
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      // Commander's messages reach the person through the CommanderError, in isola's own form.
+      writeErr: () => undefined,
+    })
+    .exitOverride()
+    .addHelpText("after", HELP);
+
+  program
+    .command("run")
+    .description("boot a guest, its serial port on stdin and stdout")
+    .argument("[IMAGE]", "a guest image (default: debian, unless --kernel is given)")
+    .option("--kernel <FILE>", "a Linux kernel: bzImage or ELF vmlinux")
+    .option("--initrd <FILE>", "an initial RAM disk")
+    .option("--append <WORDS>", "words added to the kernel's command line")
+    .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
+    .option("--cpus <N>", "processors; one so far", parseCpus, 1)
+    .option("--engine <NAME>", "what runs guest code: auto, wasm or kvm (default: auto)", parseEngine)
+    .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
+    .option("--no-reboot", "end with status 3 when the guest resets, instead of starting it anew")
+    .option<TraceName[]>("--trace <NAME>", "report on stderr: unimplemented (instructions)", parseTrace, [])
+    .addHelpText("after", RUN_HELP)
+    .action(async (image: string | undefined, flags: Partial<RunFlags>) => {
+      const { memory = DEFAULT_MEMORY_BYTES, engine = "wasm", reboot = true, trace = [], ...files } = flags;
+      outcome = await runCommand(host, { ...files, image, memory, engine, reboot, trace });
+    });
+
+  const image = program
+    .command("image")
+    .description("manage the cache of guest images")
+    .addHelpText("after", IMAGE_HELP);
+  image
+    .command("list")
+    .alias("ls")
+    .description("list the images and what the cache holds of them")
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExamples:\n  isola image list\n  isola image list --json")
+    .action(async ({ json = false }: ImageFlags) => {
+      outcome = await listImages(host, { json });
+    });
+  image
+    .command("pull")
+    .description("fetch an image into the cache")
+    .argument("<IMAGE>", "its name, as in `isola image list`")
+    .option("--refresh", "fetch anew what the cache holds already")
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExamples:\n  isola image pull debian\n  isola image pull debian --refresh")
+    .action(async (name: string, { json = false, refresh = false }: ImageFlags) => {
+      outcome = await pullImage(host, name, { json, refresh });
+    });
+  image
+    .command("rm")
+    .description("remove images from the cache")
+    .argument("<IMAGE...>", "names, as in `isola image list`")
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExamples:\n  isola image rm debian")
+    .action(async (names: string[], { json = false }: ImageFlags) => {
+      outcome = await removeImages(host, names, { json });
+    });
+
+  if (args.length === 0) {
+    stdout.write(`${program.helpInformation()}${HELP}\n`);
+    return outcome;
+  }
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return afterCommander(error, args);
+  }
+  return outcome;
+}
+
+/** Help and version end well; everything else that commander throws is a wrong command line. */
+function afterCommander(error: CommanderError, args: readonly string[]): Outcome {
+  if (error.exitCode === 0) return EXIT_STATUS.ok.status;
+  const command = ["run", "image"].find((name) => args[0] === name);
+  const help = command === undefined ? "isola --help" : `isola ${command} --help`;
+  const problem =
+    error.code === "commander.help" ? "no command given" : error.message.replace(/^error: /, "").replace(/\.$/, "");
+  throw usageError(`${oneLine(problem)}; see ${help}`);
+}

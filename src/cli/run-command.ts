@@ -1,0 +1,171 @@
+/** `isola run`: boots one guest, with its serial port on stdin and stdout, until it ends. */
+
+import { IsolaError } from "../base/errors.ts";
+import type { EngineName, TraceName, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
+import { EXIT_STATUS, statusOf } from "./exit-status.ts";
+import { readGuestFile } from "./guest-files.ts";
+import type { CliHost, Outcome } from "./host.ts";
+import { ProgressBar } from "./progress-bar.ts";
+import { composeCommandLine } from "./run-options.ts";
+import { formatSize } from "./size.ts";
+import { Terminal } from "./terminal.ts";
+
+const DEFAULT_IMAGE = "debian";
+/** Without an image there is no other command line that would show anything. */
+const SERIAL_CONSOLE = "console=ttyS0";
+/** No kernel comes near: a vmlinux with all its debugging information has about 1 GiB. */
+const KERNEL_LIMIT_BYTES = 2 ** 31;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** How long a VM may take to stop before isola ends without it. */
+const STOP_LIMIT_MS = 3000;
+
+export interface RunOptions {
+  readonly image: string | undefined;
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly append?: string;
+  /** Bytes. */
+  readonly memory: number;
+  readonly engine: EngineName;
+  readonly name?: string;
+  /** Start anew when the guest resets. */
+  readonly reboot: boolean;
+  readonly trace: readonly TraceName[];
+}
+
+/** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
+async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
+  const { memory, engine, trace } = options;
+  const [kernelFile, initrdFile] = await Promise.all([
+    options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
+    options.initrd === undefined ? undefined : readGuestFile("initrd", options.initrd, memory),
+  ]);
+  const vm = (kernel: Uint8Array, initrd: Uint8Array | undefined, base: string): VmOptions => ({
+    memoryBytes: memory,
+    kernel,
+    ...(initrd === undefined ? {} : { initrd }),
+    commandLine: composeCommandLine(base, options.append),
+    engine,
+    trace,
+  });
+  if (kernelFile !== undefined && options.image === undefined) {
+    // A console that the user names must be the only one, or it would not be /dev/console's first choice.
+    const base = /(^|\s)console=/.test(options.append ?? "") ? "" : SERIAL_CONSOLE;
+    return vm(kernelFile, initrdFile, base);
+  }
+  const bar = new ProgressBar(host.streams.stderr);
+  try {
+    const image = await host.openStore().open(options.image ?? DEFAULT_IMAGE, bar.update);
+    return vm(kernelFile ?? image.kernel, initrdFile ?? image.initrd, image.commandLine);
+  } finally {
+    bar.end();
+  }
+}
+
+/** The line that tells a person why a guest ended, where that is not plain success. */
+function explain(result: VmResult): string | undefined {
+  switch (result.kind) {
+    case "power-off":
+    case "stopped":
+      return undefined;
+    case "reset":
+      return "the guest reset itself; ended, as --no-reboot asks";
+    case "triple-fault":
+      return `the guest ended in a triple fault: ${result.message}`;
+    case "internal-error":
+      return `the engine failed: ${result.message}`;
+  }
+}
+
+/** One guest from power-on to its end, through any number of resets. */
+class Session {
+  readonly #host: CliHost;
+  readonly #options: RunOptions;
+  readonly #terminal: Terminal;
+  #vm: Vm | undefined;
+  #stopping = false;
+  #signal: NodeJS.Signals | undefined;
+  #outputError: Error | undefined;
+
+  constructor(host: CliHost, options: RunOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#terminal = new Terminal(host.streams, {
+      leave: () => this.#stop(),
+      outputFailed: (error) => {
+        this.#outputError = error;
+        this.#stop();
+      },
+    });
+  }
+
+  async run(vmOptions: VmOptions): Promise<Outcome> {
+    for (const signal of SIGNALS) process.on(signal, this.#signalled);
+    try {
+      if (this.#terminal.interactive) {
+        this.#terminal.note(`isola: ${formatSize(vmOptions.memoryBytes)} of memory; Ctrl-A x leaves, Ctrl-A h helps`);
+      }
+      this.#terminal.open();
+      const result = await this.#runToEnd(vmOptions);
+      this.#terminal.close();
+      return this.#outcome(result);
+    } finally {
+      this.#terminal.close();
+      for (const signal of SIGNALS) process.off(signal, this.#signalled);
+    }
+  }
+
+  async #runToEnd(vmOptions: VmOptions): Promise<VmResult> {
+    for (;;) {
+      const vm = this.#host.createVm(vmOptions);
+      this.#vm = vm;
+      vm.onOutput((bytes) => this.#terminal.write(bytes));
+      vm.onTrace((line) => this.#terminal.note(`isola: ${line}`));
+      // `done` may reject while `start` is still awaited; the rejection is taken up below.
+      vm.done.catch(() => undefined);
+      await vm.start();
+      this.#terminal.attach(vm);
+      const result = await vm.done;
+      this.#terminal.detach();
+      if (result.kind !== "reset" || !this.#options.reboot || this.#stopping) return result;
+    }
+  }
+
+  #outcome(result: VmResult): Outcome {
+    if (this.#signal !== undefined) return this.#signal;
+    if (this.#outputError !== undefined) {
+      throw new IsolaError({
+        code: "output-failed",
+        message: `cannot write the guest's output: ${this.#outputError.message}; the guest was switched off`,
+        cause: this.#outputError,
+      });
+    }
+    if (this.#stopping) return EXIT_STATUS.ok.status;
+    const why = explain(result);
+    if (why !== undefined) this.#terminal.note(`isola: ${why}`);
+    return statusOf(result);
+  }
+
+  #stop(): void {
+    this.#stopping = true;
+    this.#vm?.stop();
+    // A VM that cannot stop must not keep a person in a raw terminal: the exit hook of the terminal restores it.
+    setTimeout(() => {
+      this.#terminal.close();
+      this.#terminal.note(`isola: the engine did not stop within ${STOP_LIMIT_MS} ms`);
+      process.exit(EXIT_STATUS.engineError.status);
+    }, STOP_LIMIT_MS).unref();
+  }
+
+  readonly #signalled = (signal: NodeJS.Signals): void => {
+    this.#signal ??= signal;
+    this.#stop();
+  };
+}
+
+/** Runs a guest; resolves to how isola is to end. Throws IsolaErrors before the guest starts, or when the host fails. */
+export async function runCommand(host: CliHost, options: RunOptions): Promise<Outcome> {
+  const vmOptions = await gather(host, options);
+  if (options.name !== undefined) process.title = `isola ${options.name}`;
+  return await new Session(host, options).run(vmOptions);
+}

@@ -1,0 +1,145 @@
+/**
+ * The person's side of the guest's serial port: stdin and stdout, a terminal or not.
+ *
+ * On a terminal, stdin is raw while the guest runs and the escape key works; the former mode comes back on every way
+ * out. Otherwise bytes pass unchanged, and the end of stdin is not the end of the guest.
+ */
+
+import { EscapeParser } from "./escape.ts";
+import { InputPump, type InputSink } from "./input-pump.ts";
+
+const HELP = [
+  "Ctrl-A h       this help",
+  "Ctrl-A x       leave: the guest is switched off at once",
+  "Ctrl-A Ctrl-A  send Ctrl-A to the guest",
+];
+const BELL = "\x07";
+
+export interface TerminalStreams {
+  readonly stdin: NodeJS.ReadStream;
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
+}
+
+export interface TerminalEvents {
+  /** Ctrl-A x. */
+  readonly leave: () => void;
+  /** Output can go nowhere any more: the reader of stdout is gone, or the disk is full. */
+  readonly outputFailed: (error: Error) => void;
+}
+
+export class Terminal {
+  readonly #streams: TerminalStreams;
+  readonly #events: TerminalEvents;
+  readonly #escapes = new EscapeParser();
+  readonly #pump: InputPump;
+  #outputError: Error | undefined;
+  #open = false;
+
+  constructor(streams: TerminalStreams, events: TerminalEvents) {
+    this.#streams = streams;
+    this.#events = events;
+    this.#pump = new InputPump({ hold: (held) => this.#hold(held) });
+  }
+
+  /** Whether a person types here: only then is there an escape key. */
+  get interactive(): boolean {
+    return this.#streams.stdin.isTTY;
+  }
+
+  open(): void {
+    const { stdin, stdout } = this.#streams;
+    this.#open = true;
+    this.#setRaw(true);
+    process.on("exit", this.close);
+    process.on("SIGCONT", this.#resumed);
+    stdin.on("data", this.#received);
+    // A terminal that went away, or an unreadable stdin, leaves the guest without input, as an unplugged keyboard does.
+    stdin.on("error", () => undefined);
+    stdout.on("error", this.#failed);
+  }
+
+  /** Gives the terminal back as it was. Harmless when repeated; called on every way out. */
+  readonly close = (): void => {
+    if (!this.#open) return;
+    this.#open = false;
+    const { stdin } = this.#streams;
+    this.#setRaw(false);
+    process.off("exit", this.close);
+    process.off("SIGCONT", this.#resumed);
+    stdin.off("data", this.#received);
+    stdin.pause();
+  };
+
+  /** Connects input to a VM's serial port. */
+  attach(sink: InputSink): void {
+    this.#pump.attach(sink);
+  }
+
+  /** Keeps input until the next VM is attached. */
+  detach(): void {
+    this.#pump.detach();
+  }
+
+  /** Writes guest output; resolves when more may follow, at once unless the reader is slow. */
+  write(bytes: Uint8Array): void | Promise<void> {
+    const { stdout } = this.#streams;
+    if (this.#outputError !== undefined || stdout.write(bytes)) return undefined;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        stdout.off("drain", done);
+        stdout.off("error", done);
+        resolve();
+      };
+      stdout.on("drain", done);
+      stdout.on("error", done);
+    });
+  }
+
+  /** A line from isola itself, on stderr. */
+  note(line: string): void {
+    // In raw mode a line feed alone may not return the cursor.
+    this.#streams.stderr.write(this.#open && this.interactive ? `${line}\r\n` : `${line}\n`);
+  }
+
+  #setRaw(raw: boolean): void {
+    if (!this.interactive) return;
+    try {
+      this.#streams.stdin.setRawMode(raw);
+    } catch {
+      // The terminal is gone (EIO): there is no mode left to restore.
+    }
+  }
+
+  /** A person stopped isola from another terminal and continued it: the shell has reset the mode meanwhile. */
+  readonly #resumed = (): void => {
+    this.#setRaw(false);
+    this.#setRaw(true);
+  };
+
+  readonly #failed = (error: Error): void => {
+    this.#outputError = error;
+    this.#events.outputFailed(error);
+  };
+
+  readonly #received = (bytes: Uint8Array): void => {
+    if (!this.interactive) {
+      this.#pump.push(bytes);
+      return;
+    }
+    for (const event of this.#escapes.feed(bytes)) {
+      if (event.kind === "leave") this.#events.leave();
+      else if (event.kind === "help") for (const line of ["", ...HELP]) this.note(line);
+      else if (this.#pump.full) this.#streams.stderr.write(BELL);
+      else this.#pump.push(event.bytes);
+    }
+  };
+
+  #hold(held: boolean): void {
+    const { stdin } = this.#streams;
+    // A terminal is read on in any case: Ctrl-A x must work though the guest reads nothing.
+    if (this.interactive) return;
+    if (held) stdin.pause();
+    else if (this.#open) stdin.resume();
+  }
+}

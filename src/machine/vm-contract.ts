@@ -1,0 +1,76 @@
+/**
+ * What a virtual machine is to whoever runs it: the command line today, the VM's process under a server later.
+ *
+ * The vCPU runs on its own thread, so every call here returns at once and listeners are called on the caller's thread.
+ * Life: `start` once, then output and input, until `done` settles; a finished VM is not started again. A guest's reset
+ * ends the VM as well: whoever wants a reboot makes a new one from the same options.
+ */
+
+/** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
+export type EngineName = "wasm" | "kvm";
+
+/** What may be traced: "unimplemented" names each instruction that raised #UD only because isola lacks it. */
+export const TRACE_NAMES = ["unimplemented"] as const;
+export type TraceName = (typeof TRACE_NAMES)[number];
+
+export interface VmOptions {
+  /** Guest RAM in bytes: a multiple of 64 KiB, MIN_RAM_BYTES to MAX_RAM_BYTES (memory/guest-memory.ts). */
+  readonly memoryBytes: number;
+  /** A bzImage or an ELF vmlinux, hostile until checked. */
+  readonly kernel: Uint8Array;
+  readonly initrd?: Uint8Array;
+  readonly commandLine: string;
+  readonly engine: EngineName;
+  readonly trace?: readonly TraceName[];
+}
+
+/** Why a VM ended. `message` is one line for a person. */
+export type VmResult =
+  /** The guest switched itself off (ACPI S5). */
+  | { readonly kind: "power-off" }
+  /** The guest asked for a reset: ACPI reset register, port CF9 or the keyboard controller. */
+  | { readonly kind: "reset" }
+  | { readonly kind: "triple-fault"; readonly message: string }
+  /** isola's own failure, not the guest's. */
+  | { readonly kind: "internal-error"; readonly message: string }
+  /** `stop` was called. */
+  | { readonly kind: "stopped" };
+
+export interface VmStats {
+  /** Guest instructions retired, as far as the engine counts them. */
+  readonly instructions: number;
+  /** Returns from the engine to the board. */
+  readonly exits: number;
+  /** Nanoseconds of guest time since power-on. */
+  readonly guestNanoseconds: number;
+  /** How often each instruction that isola lacks was met, by name. */
+  readonly unimplemented: Readonly<Record<string, number>>;
+}
+
+export interface Vm {
+  /** Loads and starts the guest. Rejects with an IsolaError where the kernel, initrd or memory cannot be used. */
+  start(): Promise<void>;
+  /**
+   * Gives bytes to the serial port's receiver. Returns how many were taken, from the first; the guest's UART sets the
+   * pace. The rest is the caller's to offer again after `onInputSpace`.
+   */
+  write(bytes: Uint8Array): number;
+  /** Called when `write`, having taken less than it was given, can take more. One listener; a later one replaces it. */
+  onInputSpace(listener: () => void): void;
+  /**
+   * What the guest sends on its serial port, in order; `bytes` are the listener's to keep. While a returned promise is
+   * pending nothing more is delivered, and the guest's transmitter stays busy once the VM's buffer is full. All output
+   * is delivered before `done` resolves. One listener; a later one replaces it.
+   */
+  onOutput(listener: (bytes: Uint8Array) => void | Promise<void>): void;
+  /** Lines of the traces asked for, without newline. */
+  onTrace(listener: (line: string) => void): void;
+  /** Settles once, when the VM has ended and its thread is gone; rejects only when the host failed. */
+  readonly done: Promise<VmResult>;
+  /** Ends the VM at once, as by pulling the plug; `done` resolves soon after. Harmless when it has ended. */
+  stop(): void;
+  stats(): VmStats;
+}
+
+/** Makes a VM, not yet started. Cheap: RAM is reserved by `start`. */
+export type CreateVm = (options: VmOptions) => Vm;
