@@ -1,0 +1,63 @@
+/** Ring 3 by the processor itself, through /dev/kvm: the oracle. */
+
+import { KVM_EXIT, KVM_EXIT_IO_OUT, KVM_REGS, KVM_RUN_IO, kvmExitName } from "../../src/cpu/kvm/abi.ts";
+import { Kvm, type KvmVm } from "../../src/cpu/kvm/kvm.ts";
+import { loadFx, loadState } from "../../src/cpu/kvm/state.ts";
+import type { VcpuFile } from "../../src/cpu/kvm/vcpu-file.ts";
+import { GuestMemory } from "../../src/memory/guest-memory.ts";
+import { linuxSys } from "../../src/sys/linux.ts";
+import type { Sys } from "../../src/sys/sys.ts";
+import { type Batch, type BatchResult, type Ring3Engine, batchIsDone, readResult, startState, writeBatch, writeSystem } from "./image.ts";
+import { RAM_BYTES } from "./layout.ts";
+
+export class KvmEngine implements Ring3Engine {
+  readonly name = "kvm";
+  readonly #sys: Sys;
+  readonly #kvm: Kvm;
+  readonly #vm: KvmVm;
+  readonly #vcpu: VcpuFile;
+  readonly #memory: GuestMemory;
+  readonly #ram: Uint8Array;
+
+  constructor() {
+    this.#sys = linuxSys();
+    this.#kvm = Kvm.open(this.#sys);
+    this.#vm = this.#kvm.createVm();
+    this.#memory = GuestMemory.create(RAM_BYTES);
+    const { offset } = this.#memory.regions[0] ?? { offset: 0 };
+    this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
+    const address = this.#sys.addressOf(this.#memory.memory.buffer) + BigInt(offset);
+    this.#vm.setMemory({ slot: 0, guestPhysical: 0, sizeBytes: RAM_BYTES, address });
+    this.#vcpu = this.#vm.createVcpu(0);
+    this.#vcpu.setCpuid(this.#kvm.supportedCpuid());
+    writeSystem(this.#ram);
+  }
+
+  run(batch: Batch): BatchResult {
+    writeBatch(this.#ram, batch);
+    const start = startState();
+    loadState(this.#vcpu, start);
+    loadFx(this.#vcpu, start.fx);
+    while (!this.#step()) {}
+    return readResult(this.#ram, batch);
+  }
+
+  /** One entry into the guest; true when the batch is done. */
+  #step(): boolean {
+    const reason = this.#vcpu.enter();
+    if (reason === undefined) return false;
+    const { run } = this.#vcpu;
+    if (reason !== KVM_EXIT.IO || run.getUint8(KVM_RUN_IO.direction) !== KVM_EXIT_IO_OUT) {
+      this.#vcpu.readRegs();
+      const rip = this.#vcpu.regs.getBigUint64(KVM_REGS.offset.rip, true);
+      throw new Error(`run a batch on KVM: ${kvmExitName(reason)} at RIP 0x${rip.toString(16)}, wanted an OUT`);
+    }
+    return batchIsDone(this.#ram);
+  }
+
+  [Symbol.dispose](): void {
+    this.#vcpu[Symbol.dispose]();
+    this.#vm[Symbol.dispose]();
+    this.#kvm[Symbol.dispose]();
+  }
+}
