@@ -57,6 +57,10 @@ export const STATE = {
   /** Current privilege level. */
   cpl: field("i32"),
   mxcsr: field("i32"),
+  /** What an SSE instruction raises before anything else: 0 nothing, 6 #UD (CR0.EM, no CR4.OSFXSR), 7 #NM (CR0.TS). */
+  sseState: field("i32"),
+  /** The same for x87: 7 #NM where CR0.EM or CR0.TS. MMX raises #UD in place of it where CR0.EM. */
+  x87State: field("i32"),
 
   /** Non-zero while an exception is on its way: vector + 1. */
   fault: field("i32"),
