@@ -18,6 +18,7 @@ const KERNEL_LIMIT_BYTES = 2 ** 31;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** How long a VM may take to stop before isola ends without it. */
 const STOP_LIMIT_MS = 3000;
+const KEEP_ALIVE_MS = 2 ** 30;
 
 export interface RunOptions {
   readonly image: string | undefined;
@@ -101,6 +102,8 @@ class Session {
 
   async run(vmOptions: VmOptions): Promise<Outcome> {
     for (const signal of SIGNALS) process.on(signal, this.#signalled);
+    // The end of stdin must not let Node run out of things to wait for.
+    const alive = setInterval(() => undefined, KEEP_ALIVE_MS);
     try {
       if (this.#terminal.interactive) {
         this.#terminal.note(`isola: ${formatSize(vmOptions.memoryBytes)} of memory; Ctrl-A x leaves, Ctrl-A h helps`);
@@ -111,6 +114,7 @@ class Session {
       return this.#outcome(result);
     } finally {
       this.#terminal.close();
+      clearInterval(alive);
       for (const signal of SIGNALS) process.off(signal, this.#signalled);
     }
   }

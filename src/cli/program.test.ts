@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { after, test } from "node:test";
+import type { VmOptions } from "../machine/vm-contract.ts";
+import { EXIT_STATUS } from "./exit-status.ts";
+import type { CliHost, Outcome } from "./host.ts";
+import { runProgram } from "./program.ts";
+import { describeError } from "./report.ts";
+import { FakeImages } from "./testing/fake-images.ts";
+import { FakeVm } from "./testing/fake-vm.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "isola-cli-"));
+after(() => rmSync(directory, { recursive: true }));
+
+function file(name: string, contents: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, contents);
+  return path;
+}
+
+interface Ran {
+  readonly outcome: Outcome | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly error: unknown;
+  /** The options of each VM that was made. */
+  readonly vms: VmOptions[];
+}
+
+/** All that was written to the stream. */
+function text(stream: PassThrough): string {
+  const chunks: Buffer[] = [];
+  for (let chunk: Buffer | null = stream.read(); chunk !== null; chunk = stream.read()) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+async function run(...args: string[]): Promise<Ran> {
+  const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
+  const vms: VmOptions[] = [];
+  const host: CliHost = {
+    streams: streams as unknown as CliHost["streams"],
+    version: "1.2.3",
+    createVm: (options) => {
+      vms.push(options);
+      return new FakeVm(options);
+    },
+    openStore: () => new FakeImages(),
+  };
+  let outcome: Outcome | undefined;
+  let error: unknown;
+  try {
+    outcome = await runProgram(args, host);
+  } catch (thrown) {
+    error = thrown;
+  }
+  return { outcome, error, vms, stdout: text(streams.stdout), stderr: text(streams.stderr) };
+}
+
+test("a wrong command line is refused in one line that says what was found", async () => {
+  const cases: [string[], RegExp][] = [
+    [["frobnicate"], /unknown command 'frobnicate'/],
+    [["--frob"], /unknown option '--frob'/],
+    [["run", "--memori", "1G"], /unknown option '--memori' \(Did you mean --memory\?\)/],
+    [["run", "a", "b"], /too many arguments/],
+    [["run", "--kernel"], /'--kernel <FILE>' argument missing/],
+    [["run", "--memory", "256"], /--memory 256: that is 256 bytes, too little/],
+    [["run", "--memory", "-5M"], /--memory -5M: not a size/],
+    [["run", "--memory", "1T"], /--memory 1T: more than the engine/],
+    [["run", "--memory", "a\nb"], /--memory a b: not a size/],
+    [["run", "--memory", "\x1b[2J"], /--memory \\x1b\[2J: not a size/],
+    [["run", "--cpus", "0"], /--cpus 0: not a number of processors; wanted: 1/],
+    [["run", "--cpus", "1.5"], /--cpus 1.5: not a number/],
+    [["run", "--cpus", "2"], /--cpus 2: guests have one processor so far.*wanted: 1/],
+    [["run", "--engine", "kvm"], /--engine kvm: guests run on the portable engine only/],
+    [["run", "--engine", "qemu"], /--engine qemu: no such engine; wanted: auto, wasm, kvm/],
+    [["run", "--name", "a b"], /--name a b: not a name/],
+    [["run", "--trace", "all"], /--trace all: no such trace; wanted: unimplemented/],
+    [["run", "echo", "--append", "x".repeat(2048)], /has 2062 bytes; wanted: at most 2047/],
+    [["run", "echo", "--append", "a\nb"], /line break/],
+    [["image"], /no command given; see isola image --help/],
+    [["image", "pull"], /missing required argument 'IMAGE'/],
+    [["image", "burn"], /unknown command 'burn'/],
+  ];
+  for (const [args, wanted] of cases) {
+    const { error, stdout, vms } = await run(...args);
+    const line = describeError(error, false);
+    assert.match(line, wanted, args.join(" "));
+    assert.match(line, /^isola: [^\p{Cc}]+$/u, args.join(" "));
+    assert.equal((error as { code?: unknown }).code, "usage", args.join(" "));
+    assert.equal(stdout, "");
+    assert.equal(vms.length, 0);
+  }
+});
+
+test("files that cannot be booted from are refused in one line", async () => {
+  const empty = file("empty", "");
+  const kernel = file("kernel", "print:x");
+  const large = file("large", "");
+  truncateSync(large, 3 * 2 ** 20);
+  const huge = file("huge", "");
+  truncateSync(huge, 2 ** 31 + 1);
+  const cases: [string[], RegExp][] = [
+    [["--kernel", join(directory, "none")], /cannot load the kernel .*none: there is no such file/],
+    [["--kernel", directory], /is not a regular file/],
+    [["--kernel", "/dev/zero"], /is not a regular file/],
+    [["--kernel", join(kernel, "x")], /not a directory/],
+    [["--kernel", empty], /cannot load the kernel .*empty: it is empty/],
+    [["--kernel", huge], /it has 2.0G; wanted: at most 2G/],
+    [["--kernel", kernel, "--initrd", join(directory, "none")], /cannot load the initrd .*none: there is no such file/],
+    [["--kernel", kernel, "--initrd", large, "--memory", "2M"], /initrd .*: it has 3M; wanted: at most 2M/],
+    [["nothing"], /image nothing/],
+  ];
+  for (const [args, wanted] of cases) {
+    const { error, vms } = await run("run", ...args);
+    const line = describeError(error, false);
+    assert.match(line, wanted);
+    assert.match(line, /^isola: cannot [^\n]+$/);
+    assert.equal(vms.length, 0);
+  }
+});
+
+test("a guest gets the kernel, the initrd, the memory and the command line that were asked for", async () => {
+  const kernel = file("k", "print:x");
+  const initrd = file("i", "disk");
+  const contents = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString();
+
+  const files = await run("run", "--kernel", kernel, "--initrd", initrd, "--memory", "1G", "--append", "quiet");
+  assert.equal(files.outcome, 0);
+  const [vm] = files.vms;
+  assert.equal(vm?.memoryBytes, 2 ** 30);
+  assert.equal(contents(vm?.kernel), "print:x");
+  assert.equal(contents(vm?.initrd), "disk");
+  assert.equal(vm?.commandLine, "console=ttyS0 quiet");
+  assert.equal(vm?.engine, "wasm");
+
+  const console = await run("run", "--kernel", kernel, "--append", "a console=ttyS0,9600");
+  assert.equal(console.vms[0]?.commandLine, "a console=ttyS0,9600");
+  assert.equal(console.vms[0]?.initrd, undefined);
+  assert.equal(console.vms[0]?.memoryBytes, 256 * 2 ** 20);
+
+  const mixed = await run("run", "echo", "--kernel", kernel, "--append", "single", "--trace", "unimplemented");
+  assert.equal(mixed.vms[0]?.commandLine, "console=ttyS0 single");
+  assert.equal(contents(mixed.vms[0]?.kernel), "print:x");
+  assert.deepEqual(mixed.vms[0]?.trace, ["unimplemented"]);
+});
+
+test("every end of a guest has its own status and says why", async () => {
+  const cases: [string, string[], number, RegExp][] = [
+    ["print:bye", [], 0, /^$/],
+    ["reset", ["--no-reboot"], EXIT_STATUS.guestReset.status, /^isola: the guest reset itself[^\n]*\n$/],
+    ["triple-fault", [], EXIT_STATUS.tripleFault.status, /^isola: the guest ended in a triple fault: at RIP 0x1000\n$/],
+    ["internal-error", [], EXIT_STATUS.engineError.status, /^isola: the engine failed: no handler\n$/],
+    ["trace:vpaddd", [], 0, /^isola: vpaddd\n$/],
+  ];
+  for (const [script, flags, status, why] of cases) {
+    const { outcome, stderr, error } = await run("run", "--kernel", file("k", script), ...flags);
+    assert.equal(error, undefined);
+    assert.equal(outcome, status, script);
+    assert.match(stderr, why);
+  }
+  assert.equal(new Set(Object.values(EXIT_STATUS).map(({ status }) => status)).size, Object.keys(EXIT_STATUS).length);
+});
+
+test("a machine that refuses its kernel is an error of one line, and leaves no handlers behind", async () => {
+  const before = process.listenerCount("SIGTERM");
+  const { error } = await run("run", "--kernel", file("k", "refuse"));
+  assert.match(describeError(error, false), /^isola: cannot load the kernel: not a kernel[^\n]*$/);
+  assert.equal(process.listenerCount("SIGTERM"), before);
+});
+
+test("image list, pull and rm, for people and for programs", async () => {
+  assert.equal(
+    (await run("image", "list")).stdout,
+    "IMAGE  CACHED       DESCRIPTION\necho   1K           the image echo\nlater  not fetched  the image later\n",
+  );
+  assert.deepEqual(JSON.parse((await run("image", "list", "--json")).stdout), [
+    { name: "echo", description: "the image echo", cachedBytes: 1024 },
+    { name: "later", description: "the image later" },
+  ]);
+  const pulled = await run("image", "pull", "later");
+  assert.equal(pulled.stdout, "later: 1K in the cache\n");
+  assert.equal(pulled.stderr, "isola: downloading later\n");
+  assert.equal(JSON.parse((await run("image", "pull", "later", "--json")).stdout).cachedBytes, 1024);
+  assert.equal((await run("image", "rm", "echo")).stdout, "echo: removed\n");
+  assert.equal((await run("image", "rm", "later")).stderr, "isola: later is not in the cache\n");
+  assert.deepEqual(JSON.parse((await run("image", "rm", "echo", "later", "--json")).stdout), { removed: ["echo"] });
+  assert.match(describeError((await run("image", "rm", "none")).error, false), /^isola: .*none.*wanted: echo, later$/);
+});
+
+test("help shows examples and the table of exit statuses, and every command has its own", async () => {
+  for (const args of [[], ["--help"], ["help"]]) {
+    const { stdout, outcome, error } = await run(...args);
+    assert.equal(error, undefined);
+    assert.equal(outcome, 0);
+    assert.match(stdout, /Examples:\n {2}isola run/);
+    for (const { status, meaning } of Object.values(EXIT_STATUS))
+      assert.ok(stdout.includes(`${status}      ${meaning}`));
+  }
+  for (const args of [["run"], ["image"], ["image", "list"], ["image", "pull"], ["image", "rm"]]) {
+    const { stdout } = await run(...args, "--help");
+    assert.match(stdout, /Examples:/, args.join(" "));
+  }
+  assert.equal((await run("--version")).stdout, "1.2.3\n");
+});
+
+test("an unexpected failure names itself in one line; the stack is for debugging", () => {
+  const error = new TypeError("x is\nnot a function", { cause: new Error("deep") });
+  assert.equal(
+    describeError(error, false),
+    "isola: unexpected failure: TypeError: x is not a function (ISOLA_DEBUG=1 shows where)",
+  );
+  assert.match(describeError(error, true), /program\.test\.ts[^]*Error: deep/);
+});

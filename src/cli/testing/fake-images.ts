@@ -1,0 +1,43 @@
+/** A store of two images in memory: `echo`, which is there, and `later`, which must be fetched. */
+
+import { IsolaError } from "../../base/errors.ts";
+import type { ProgressListener } from "../../images/progress.ts";
+import type { ImageFiles, ImageInfo, ImageStore } from "../image-store.ts";
+
+const KERNELS: Readonly<Record<string, string>> = { echo: "print:hello echo", later: "print:late" };
+
+export class FakeImages implements ImageStore {
+  readonly #cached = new Set(["echo"]);
+
+  async list(): Promise<ImageInfo[]> {
+    return Object.keys(KERNELS).map((name) => this.#info(name));
+  }
+
+  async pull(name: string, { progress }: { refresh: boolean; progress: ProgressListener }): Promise<ImageInfo> {
+    this.#kernel(name);
+    progress({ step: `downloading ${name}`, fraction: 0.5, totalBytes: 2048 });
+    this.#cached.add(name);
+    return this.#info(name);
+  }
+
+  async open(name: string, progress: ProgressListener): Promise<ImageFiles> {
+    const kernel = this.#kernel(name);
+    if (!this.#cached.has(name)) await this.pull(name, { refresh: false, progress });
+    return { kernel, commandLine: "console=ttyS0" };
+  }
+
+  async remove(name: string): Promise<boolean> {
+    return this.#cached.delete(name);
+  }
+
+  #info(name: string): ImageInfo {
+    const description = `the image ${name}`;
+    return this.#cached.has(name) ? { name, description, cachedBytes: 1024 } : { name, description };
+  }
+
+  #kernel(name: string): Uint8Array {
+    const text = KERNELS[name];
+    if (text !== undefined) return new TextEncoder().encode(text);
+    throw new IsolaError({ code: "image-unknown", message: `cannot open the image ${name}: there is none` });
+  }
+}
