@@ -149,6 +149,10 @@ export function addressContext(addressSize: 16 | 32 | 64, segment: Segment | und
   return CONTEXT_AREA + (size * 7 + index) * CONTEXT_BYTES;
 }
 
+/** Model-specific registers without a field of their own, 8 bytes each, by their slot in msrs.ts. */
+export const MSR_SLOTS = 64;
+export const MSR_AREA = area(MSR_SLOTS * 8);
+
 /** Bytes of one vCPU's state. */
 export const STATE_BYTES = Math.ceil(next / 4096) * 4096;
 
