@@ -48,16 +48,30 @@ export interface StoredImage {
   readonly commandLine: string;
 }
 
-export interface ImageListing {
+export interface ImageInfo {
   readonly name: string;
   readonly description: string;
-  /** Undefined where the image is known but not on this machine. */
-  readonly manifest: ImageManifest | undefined;
-  /** Bytes on disk. */
-  readonly sizeBytes: number;
+  /** Bytes in the cache; undefined where the image is known but not on this machine. */
+  readonly cachedBytes?: number;
+  /** Versions of what the cached image is made of, by package. */
+  readonly versions?: Readonly<Record<string, string>>;
 }
 
-export interface OpenOptions {
+/** What a VM boots from. */
+export interface ImageContents {
+  /** The kernel's ELF. */
+  readonly kernel: Uint8Array;
+  readonly initrd: Uint8Array;
+  readonly commandLine: string;
+}
+
+export interface PullOptions {
+  /** Make the image anew even where it is on this machine. */
+  readonly refresh?: boolean;
+  readonly progress?: ProgressListener;
+}
+
+export interface FindOptions {
   /** Sizes are always checked; `full` reads every file and checks its hash. */
   readonly verify?: "sizes" | "full";
 }
@@ -141,14 +155,16 @@ export class ImageStore {
     }
   }
 
+  #info({ name, description }: ImageRecipe, manifest: ImageManifest | undefined): ImageInfo {
+    if (manifest === undefined) return { name, description };
+    const cachedBytes = IMAGE_FILES.reduce((sum, file) => sum + manifest.files[file].sizeBytes, 0);
+    return { name, description, cachedBytes, versions: manifest.versions };
+  }
+
   /** Every known image, here or not. A damaged one is listed as not here. */
-  async list(): Promise<ImageListing[]> {
+  async list(): Promise<ImageInfo[]> {
     return Promise.all(
-      this.#recipes.map(async ({ name, description }) => {
-        const manifest = await this.#manifest(name).catch(() => undefined);
-        const sizeBytes = IMAGE_FILES.reduce((sum, file) => sum + (manifest?.files[file].sizeBytes ?? 0), 0);
-        return { name, description, manifest, sizeBytes };
-      }),
+      this.#recipes.map(async (recipe) => this.#info(recipe, await this.#manifest(recipe.name).catch(() => undefined))),
     );
   }
 
@@ -156,7 +172,7 @@ export class ImageStore {
    * An image on this machine; undefined where it has not been pulled.
    * @throws IsolaError `image-unknown`, `image-damaged`
    */
-  async open(name: string, { verify = "sizes" }: OpenOptions = {}): Promise<StoredImage | undefined> {
+  async find(name: string, { verify = "sizes" }: FindOptions = {}): Promise<StoredImage | undefined> {
     const recipe = this.#recipe(name);
     const manifest = await this.#manifest(name);
     if (manifest === undefined) return undefined;
@@ -178,11 +194,36 @@ export class ImageStore {
   }
 
   /**
-   * Makes the image anew from its packages, and gives it. One that is here stays usable until the new one is complete.
-   * A process that finds another at work waits for it.
+   * The bytes to boot from, made first where they are not on this machine.
+   * @throws IsolaError `image-unknown`, `image-damaged`, and those of `pull`
+   */
+  async open(name: string, progress: ProgressListener = () => undefined): Promise<ImageContents> {
+    const read = async ({ paths, commandLine }: StoredImage): Promise<ImageContents> => {
+      const [kernel, initrd] = await Promise.all([readFile(paths.vmlinux), readFile(paths.initramfs)]);
+      return { kernel, initrd, commandLine };
+    };
+    const image = (await this.find(name)) ?? (await this.#obtain(name, { progress }));
+    try {
+      return await read(image);
+    } catch (error) {
+      // A pull that ended between the two steps has put new files in place of those.
+      const again = isMissing(error) ? await this.find(name) : undefined;
+      if (again === undefined) throw this.#damaged(name, "its files cannot be read", error);
+      return read(again);
+    }
+  }
+
+  /**
+   * Makes the image from its packages unless it is on this machine and sound. One that is being replaced stays usable
+   * until the new one is complete. A process that finds another at work waits for it.
    * @throws IsolaError `image-unknown`, `cache-unwritable`, `locked`, and the recipe's
    */
-  async pull(name: string, { progress = () => undefined }: { progress?: ProgressListener } = {}): Promise<StoredImage> {
+  async pull(name: string, options: PullOptions = {}): Promise<ImageInfo> {
+    const { manifest } = await this.#obtain(name, options);
+    return this.#info(this.#recipe(name), manifest);
+  }
+
+  async #obtain(name: string, { refresh = false, progress = () => undefined }: PullOptions): Promise<StoredImage> {
     const recipe = this.#recipe(name);
     await this.#writable(() => mkdir(this.directory, { recursive: true }));
     let waited = false;
@@ -193,9 +234,10 @@ export class ImageStore {
     const options = { action: `pulling image ${name}`, waitMs: PULL_WAIT_MS, waiting };
     return this.#writable(() =>
       withLock(join(this.directory, `${name}.lock`), options, async () => {
-        // What the other process has just made is as fresh as what this one would make.
-        const made = waited ? await this.open(name, { verify: "full" }).catch(() => undefined) : undefined;
-        return made ?? this.#build(recipe, progress);
+        // What another process has just made is as fresh as what this one would make. A damaged image is made anew.
+        const usable = !refresh || waited;
+        const here = usable ? await this.find(name, { verify: "full" }).catch(() => undefined) : undefined;
+        return here ?? this.#build(recipe, progress);
       }),
     );
   }
@@ -237,7 +279,7 @@ export class ImageStore {
     } finally {
       await rm(work, { recursive: true, force: true });
     }
-    const image = await this.open(name, { verify: "full" });
+    const image = await this.find(name, { verify: "full" });
     if (image === undefined) throw this.#damaged(name, "it is gone right after it was made");
     return image;
   }

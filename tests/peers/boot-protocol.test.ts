@@ -115,7 +115,9 @@ for (const protocol of ["linux64", "pvh"] as const satisfies readonly BootProtoc
   for (const form of ["kernel", "vmlinux"] as const) {
     test(`QEMU's processor boots Debian's ${form} as prepared by ${protocol}`, async () => {
       const store = new ImageStore();
-      const image = (await store.open("debian")) ?? (await store.pull("debian"));
+      await store.pull("debian");
+      const image = await store.find("debian");
+      assert.ok(image !== undefined);
       const memory = GuestMemory.create(RAM_BYTES);
       const state = await loadKernel({
         memory,
