@@ -38,8 +38,9 @@ async function endWith(outcome: Outcome, { stdout, stderr }: CliHost["streams"])
 export async function launch(host: CliHost): Promise<never> {
   const { stderr } = host.streams;
   const unexpected = (error: unknown): void => {
-    // The exit hook of the terminal restores its mode.
-    stderr.write(`${describeError(error, debugging())}\n`);
+    // The terminal may still be raw, where a line feed does not return the cursor; its exit hook restores the mode.
+    const lines = describeError(error, debugging());
+    stderr.write(stderr.isTTY ? `\r\n${lines.replaceAll("\n", "\r\n")}\r\n` : `${lines}\n`);
     process.exit(EXIT_STATUS.hostError.status);
   };
   process.on("uncaughtException", unexpected);

@@ -144,7 +144,10 @@ class Session {
         cause: this.#outputError,
       });
     }
-    if (this.#stopping) return EXIT_STATUS.ok.status;
+    if (this.#stopping) {
+      this.#terminal.note("isola: the guest was switched off");
+      return EXIT_STATUS.ok.status;
+    }
     const why = explain(result);
     if (why !== undefined) this.#terminal.note(`isola: ${why}`);
     return statusOf(result);

@@ -5,6 +5,7 @@
  * out. Otherwise bytes pass unchanged, and the end of stdin is not the end of the guest.
  */
 
+import { spawnSync } from "node:child_process";
 import { EscapeParser } from "./escape.ts";
 import { InputPump, type InputSink } from "./input-pump.ts";
 
@@ -14,6 +15,7 @@ const HELP = [
   "Ctrl-A Ctrl-A  send Ctrl-A to the guest",
 ];
 const BELL = "\x07";
+const LINE_FEED = 0x0a;
 
 export interface TerminalStreams {
   readonly stdin: NodeJS.ReadStream;
@@ -35,6 +37,8 @@ export class Terminal {
   readonly #pump: InputPump;
   #outputError: Error | undefined;
   #open = false;
+  /** Whether the guest's output ended in the middle of a line. */
+  #midLine = false;
 
   constructor(streams: TerminalStreams, events: TerminalEvents) {
     this.#streams = streams;
@@ -84,6 +88,7 @@ export class Terminal {
   /** Writes guest output; resolves when more may follow, at once unless the reader is slow. */
   write(bytes: Uint8Array): void | Promise<void> {
     const { stdout } = this.#streams;
+    if (bytes.length > 0) this.#midLine = bytes[bytes.length - 1] !== LINE_FEED;
     if (this.#outputError !== undefined || stdout.write(bytes)) return undefined;
     return new Promise((resolve) => {
       const done = (): void => {
@@ -96,16 +101,24 @@ export class Terminal {
     });
   }
 
-  /** A line from isola itself, on stderr. */
+  /** A line from isola itself, on stderr; on a terminal it begins at the left edge. */
   note(line: string): void {
-    // In raw mode a line feed alone may not return the cursor.
-    this.#streams.stderr.write(this.#open && this.interactive ? `${line}\r\n` : `${line}\n`);
+    const { stdout, stderr } = this.#streams;
+    // In raw mode a line feed alone does not return the cursor.
+    const end = this.#open && this.interactive ? "\r\n" : "\n";
+    const start = this.#midLine && stdout.isTTY && stderr.isTTY ? end : "";
+    this.#midLine = false;
+    stderr.write(`${start}${line}${end}`);
   }
 
   #setRaw(raw: boolean): void {
     if (!this.interactive) return;
     try {
-      this.#streams.stdin.setRawMode(raw);
+      const { stdin } = this.#streams;
+      stdin.setRawMode(raw);
+      // Node's raw mode still adds a carriage return to each line feed, which breaks the guest's full-screen programs.
+      // Where there is no stty, that remains. Leaving raw mode restores this as well.
+      if (raw && stdin === process.stdin) spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
     } catch {
       // The terminal is gone (EIO): there is no mode left to restore.
     }
@@ -129,7 +142,7 @@ export class Terminal {
     }
     for (const event of this.#escapes.feed(bytes)) {
       if (event.kind === "leave") this.#events.leave();
-      else if (event.kind === "help") for (const line of ["", ...HELP]) this.note(line);
+      else if (event.kind === "help") for (const line of HELP) this.note(line);
       else if (this.#pump.full) this.#streams.stderr.write(BELL);
       else this.#pump.push(event.bytes);
     }
