@@ -1,13 +1,16 @@
 /** What the commands take from outside, in one place, so that tests can run them against a VM and a store of their own. */
 
+import type { ImageStore } from "../images/store.ts";
 import type { CreateVm } from "../machine/vm-contract.ts";
-import type { ImageStore } from "./image-store.ts";
 import type { TerminalStreams } from "./terminal.ts";
+
+/** What the commands ask of the store of guest images. */
+export type Images = Pick<ImageStore, "list" | "pull" | "open" | "remove">;
 
 export interface CliHost {
   readonly streams: TerminalStreams;
   readonly createVm: CreateVm;
-  readonly openStore: () => ImageStore;
+  readonly openStore: () => Images;
   readonly version: string;
 }
 

@@ -1,9 +1,9 @@
 /** `isola image`: what the store of guest images holds, for a person or as JSON for a program. */
 
 import { IsolaError } from "../base/errors.ts";
+import type { ImageInfo } from "../images/store.ts";
 import { EXIT_STATUS } from "./exit-status.ts";
 import type { CliHost } from "./host.ts";
-import type { ImageInfo } from "./image-store.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { formatSize } from "./size.ts";
 

@@ -2,9 +2,9 @@
 
 import packageJson from "../../package.json" with { type: "json" };
 import { IsolaError } from "../base/errors.ts";
+import { ImageStore } from "../images/store.ts";
 import type { CliHost } from "./host.ts";
 import { launch } from "./launch.ts";
-import { LocalImages } from "./local-images.ts";
 
 const notYet = (what: string) => (): never => {
   throw new IsolaError({ code: "not-built", message: `${what} is not built into this version yet` });
@@ -14,7 +14,7 @@ const host: CliHost = {
   streams: process,
   version: packageJson.version,
   createVm: notYet("the virtual machine"),
-  openStore: () => new LocalImages(),
+  openStore: () => new ImageStore(),
 };
 
 await launch(host);

@@ -2,28 +2,29 @@
 
 import { IsolaError } from "../../base/errors.ts";
 import type { ProgressListener } from "../../images/progress.ts";
-import type { ImageFiles, ImageInfo, ImageStore } from "../image-store.ts";
+import type { ImageContents, ImageInfo, PullOptions } from "../../images/store.ts";
+import type { Images } from "../host.ts";
 
 const KERNELS: Readonly<Record<string, string>> = { echo: "print:hello echo", later: "print:late" };
 
-export class FakeImages implements ImageStore {
+export class FakeImages implements Images {
   readonly #cached = new Set(["echo"]);
 
   async list(): Promise<ImageInfo[]> {
     return Object.keys(KERNELS).map((name) => this.#info(name));
   }
 
-  async pull(name: string, { progress }: { refresh: boolean; progress: ProgressListener }): Promise<ImageInfo> {
+  async pull(name: string, { progress }: PullOptions): Promise<ImageInfo> {
     this.#kernel(name);
-    progress({ step: `downloading ${name}`, fraction: 0.5, totalBytes: 2048 });
+    progress?.({ step: `downloading ${name}`, fraction: 0.5, totalBytes: 2048 });
     this.#cached.add(name);
     return this.#info(name);
   }
 
-  async open(name: string, progress: ProgressListener): Promise<ImageFiles> {
+  async open(name: string, progress: ProgressListener = () => undefined): Promise<ImageContents> {
     const kernel = this.#kernel(name);
-    if (!this.#cached.has(name)) await this.pull(name, { refresh: false, progress });
-    return { kernel, commandLine: "console=ttyS0" };
+    if (!this.#cached.has(name)) await this.pull(name, { progress });
+    return { kernel, initrd: new Uint8Array([0]), commandLine: "console=ttyS0" };
   }
 
   async remove(name: string): Promise<boolean> {
