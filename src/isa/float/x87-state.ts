@@ -1,0 +1,261 @@
+/**
+ * The state of an x87 unit as bytes in shared memory, and what every x87 instruction does with it: the register stack,
+ * tags, exceptions and the pending fault [SDM 1 §8.1, §8.4, §8.5].
+ *
+ * Layout, in bytes from the state's offset. It is that of an FXSAVE64 image [SDM 1 §10.5.1], but the registers lie in
+ * physical order R0 to R7, so that a push or pop moves nothing and MMX registers have fixed places:
+ *
+ *   0 control word   2 status word   4 tags (8 bits, 1 = not empty)   6 last opcode (11 bits)
+ *   8 last instruction pointer (64 bits)   16 last operand pointer (64 bits)
+ *   24 MXCSR and its mask, not touched here   32 R0 to R7, 16 bytes each, of which 10 are used
+ */
+
+import {
+  extendedHead, extendedSignificand, type Float, INDEFINITE, unpackExtended,
+} from "./format.ts";
+import { type Context, DE, IE, OE, UE, ZE } from "./rounding.ts";
+
+/** Bytes of the state. */
+export const X87_STATE_BYTES = 160;
+/** Bytes of the operand area: the largest operand is FNSAVE's image of 108. */
+export const X87_OPERAND_BYTES = 112;
+
+export const CONTROL = 0;
+export const STATUS = 2;
+export const TAGS = 4;
+export const OPCODE = 6;
+export const INSTRUCTION_POINTER = 8;
+export const DATA_POINTER = 16;
+export const REGISTERS = 32;
+
+/** Status word: stack fault, error summary, condition codes, busy. */
+export const SF = 1 << 6;
+export const ES = 1 << 7;
+export const C0 = 1 << 8;
+export const C1 = 1 << 9;
+export const C2 = 1 << 10;
+export const C3 = 1 << 14;
+export const BUSY = 1 << 15;
+export const TOP_SHIFT = 11;
+export const TOP_MASK = 7 << TOP_SHIFT;
+const EXCEPTIONS = 0x3f;
+
+/** The control word after FNINIT: everything masked, 64-bit precision, nearest. */
+export const INITIAL_CONTROL = 0x037f;
+/** Bits of the control word that software can change; bit 6 always reads as one. */
+const CONTROL_WRITABLE = 0x1f3f;
+const CONTROL_FIXED = 0x40;
+
+/** Exceptions that end an instruction before it has a result, when unmasked. */
+const BEFORE = IE | DE | ZE;
+/** x87's bias adjustment for unmasked overflow and underflow [SDM 1 §8.5.4]. */
+const BIAS_ADJUST = 24_576;
+
+/** Precision control, bits 9:8 of the control word; the reserved value 1 behaves as 64 bits. */
+const PRECISIONS = [24, 64, 53, 64] as const;
+
+/** Outcome bits of `X87Unit.execute`; bits 15:0 hold a value for some. */
+export const X87_STORE = 1 << 16;
+export const X87_EFLAGS = 1 << 17;
+export const X87_AX = 1 << 18;
+export const X87_MF = 1 << 19;
+export const X87_UD = 1 << 20;
+
+export class X87State {
+  readonly view: DataView;
+  readonly base: number;
+  /** Where the memory operand lies, in the same view: loaded before, stored after the instruction. */
+  readonly operand: number;
+  readonly context: Context = {
+    rounding: 0, unmasked: 0, flushToZero: false, x87: true, precision: 64, biasAdjust: 0, flags: 0, roundedUp: false,
+  };
+  /** EFLAGS at the instruction, for FCMOVcc. */
+  eflags = 0;
+  /** Whether environments take their 16-bit layout. */
+  operand16 = false;
+  /** The outcome gathered so far. */
+  outcome = 0;
+
+  /** `view` must cover X87_STATE_BYTES from `base` and X87_OPERAND_BYTES from `operand`. */
+  constructor(view: DataView, base: number, operand: number) {
+    this.view = view;
+    this.base = base;
+    this.operand = operand;
+  }
+
+  get control(): number {
+    return this.view.getUint16(this.base + CONTROL, true);
+  }
+
+  get status(): number {
+    return this.view.getUint16(this.base + STATUS, true);
+  }
+
+  set status(value: number) {
+    this.view.setUint16(this.base + STATUS, value, true);
+  }
+
+  get tags(): number {
+    return this.view.getUint8(this.base + TAGS);
+  }
+
+  set tags(value: number) {
+    this.view.setUint8(this.base + TAGS, value);
+  }
+
+  get top(): number {
+    return (this.status >> TOP_SHIFT) & 7;
+  }
+
+  set top(value: number) {
+    this.status = (this.status & ~TOP_MASK) | ((value & 7) << TOP_SHIFT);
+  }
+
+  /** Writes the control word; a changed mask can make a pending exception appear or go. */
+  setControl(value: number): void {
+    this.view.setUint16(this.base + CONTROL, (value & CONTROL_WRITABLE) | CONTROL_FIXED, true);
+    this.summarise();
+  }
+
+  /** Sets ES and B as flags and masks demand. */
+  summarise(): void {
+    const { status } = this;
+    const pending = (status & ~this.control & EXCEPTIONS) !== 0;
+    this.status = pending ? status | ES | BUSY : status & ~(ES | BUSY);
+  }
+
+  /** FNINIT. The registers keep their bytes. */
+  initialise(): void {
+    const { view, base } = this;
+    view.setUint16(base + CONTROL, INITIAL_CONTROL, true);
+    this.status = 0;
+    this.tags = 0;
+    view.setUint16(base + OPCODE, 0, true);
+    view.setBigUint64(base + INSTRUCTION_POINTER, 0n, true);
+    view.setBigUint64(base + DATA_POINTER, 0n, true);
+  }
+
+  /** Where ST(i) lies in the view. */
+  slot(i: number): number {
+    return this.base + REGISTERS + ((this.top + i) & 7) * 16;
+  }
+
+  isEmpty(i: number): boolean {
+    return ((this.tags >> ((this.top + i) & 7)) & 1) === 0;
+  }
+
+  read(i: number): Float {
+    const at = this.slot(i);
+    return unpackExtended(this.view.getUint16(at + 8, true), this.view.getBigUint64(at, true));
+  }
+
+  /** Writes ST(i) and marks it as not empty. */
+  write(i: number, value: Float): void {
+    const at = this.slot(i);
+    this.view.setBigUint64(at, extendedSignificand(value), true);
+    this.view.setUint16(at + 8, extendedHead(value), true);
+    this.fill(i);
+  }
+
+  /** Copies ten bytes within the view, as they are. */
+  copy(from: number, to: number): void {
+    const { view } = this;
+    view.setUint32(to, view.getUint32(from, true), true);
+    view.setUint32(to + 4, view.getUint32(from + 4, true), true);
+    view.setUint16(to + 8, view.getUint16(from + 8, true), true);
+  }
+
+  fill(i: number): void {
+    this.tags |= 1 << ((this.top + i) & 7);
+  }
+
+  free(i: number): void {
+    this.tags &= ~(1 << ((this.top + i) & 7));
+  }
+
+  pop(): void {
+    this.free(0);
+    this.top += 1;
+  }
+
+  /** Makes room for a new ST(0). The caller has checked for overflow. */
+  push(): void {
+    this.top -= 1;
+    this.fill(0);
+  }
+
+  /** Clears the condition codes given and sets those in `set`. */
+  condition(clear: number, set: number): void {
+    this.status = (this.status & ~clear) | set;
+  }
+
+  /** Adds exception flags to the status word. */
+  raise(flags: number): void {
+    this.status |= flags;
+    this.summarise();
+  }
+
+  /** A stack underflow. @returns whether it is masked, so that the indefinite value goes to the destination */
+  underflow(): boolean {
+    return this.#stackFault(0);
+  }
+
+  /** A stack overflow. @returns whether it is masked, so that the indefinite value is pushed */
+  overflow(): boolean {
+    return this.#stackFault(C1);
+  }
+
+  #stackFault(direction: number): boolean {
+    this.condition(C1, direction);
+    this.raise(IE | SF);
+    return (this.control & IE) !== 0;
+  }
+
+  /**
+   * Checks for room; on overflow does all that is to be done.
+   * @returns whether the caller may push its value
+   */
+  canPush(): boolean {
+    if (this.isEmpty(7)) return true;
+    if (this.overflow()) {
+      this.push();
+      this.write(0, INDEFINITE);
+    }
+    return false;
+  }
+
+  /** Prepares the context for an operation that writes a register. `controlled`: precision control applies. */
+  begin(controlled: boolean): Context {
+    const { context, control } = this;
+    context.rounding = (control >> 10) & 3;
+    context.unmasked = ~control & EXCEPTIONS;
+    context.precision = controlled ? (PRECISIONS[(control >> 8) & 3] ?? 64) : 64;
+    context.biasAdjust = BIAS_ADJUST;
+    context.flags = 0;
+    context.roundedUp = false;
+    return context;
+  }
+
+  /**
+   * Reports the context's flags and C1. @returns whether the result may be written: no exception of those found before
+   * the computation is unmasked. Unmasked OE, UE and PE still write a register.
+   */
+  finish(): boolean {
+    const { context } = this;
+    this.condition(C1, context.roundedUp ? C1 : 0);
+    if (context.flags !== 0) this.raise(context.flags);
+    return (context.flags & context.unmasked & BEFORE) === 0;
+  }
+
+  /** As `finish`, for a result that goes to memory: unmasked OE and UE prevent the store too. */
+  finishStore(): boolean {
+    this.finish();
+    const { context } = this;
+    return (context.flags & context.unmasked & (BEFORE | OE | UE)) === 0;
+  }
+
+  /** Says that the operand area holds what is to be stored. */
+  stored(): void {
+    this.outcome |= X87_STORE;
+  }
+}
