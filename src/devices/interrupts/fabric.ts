@@ -1,0 +1,298 @@
+/**
+ * The wires between devices, the 8259 pair, the I/O APIC and the local APICs.
+ *
+ * Lines are global system interrupts (GSI): I/O APIC pins 0 to 23. ISA interrupt n is GSI n, but for ISA 0, which is
+ * GSI 2 as on every PC; GSIs of ISA interrupts reach the 8259 pair as well. The 8259's output goes to the first
+ * processor: through LINT0, or through pin 0 of the I/O APIC where that is set to ExtINT.
+ */
+
+import type { GuestClock, InterruptController } from "../../cpu/vcpu.ts";
+import { defineDevice, type Device, type IrqLine } from "../device.ts";
+import type { SharedLock } from "../lock.ts";
+import { type StateArena, u32s } from "../state.ts";
+import { endOfInterrupt, extIntEnabled, ioapic, IOAPIC_PINS, setIoapicPin } from "./ioapic.ts";
+import {
+  acceptsExtInt,
+  acknowledgeLapic,
+  inX2apicMode,
+  lapic,
+  LAPIC_BYTES,
+  matchesDestination,
+  mmioPage,
+  pendingVector,
+  processorPriority,
+  readLapicMsr,
+  receive,
+  writeLapicMsr,
+} from "./lapic.ts";
+import { DELIVERY_INIT, DELIVERY_LOWEST } from "./messages.ts";
+import { acknowledgePic, pic, picRequests, setPicLine } from "./pic.ts";
+
+/** Which sources assert each line: lines are wired-OR, and a source is one bit. */
+const wires = defineDevice<null>()({
+  name: "interrupt-wires",
+  version: 1,
+  ranges: [],
+  state: { asserted: u32s(IOAPIC_PINS) },
+  read: () => 0,
+  write() {},
+});
+
+const ISA_TIMER_GSI = 2;
+
+/** GSI of an ISA interrupt. */
+export const gsiOfIsa = (irq: number): number => (irq === 0 ? ISA_TIMER_GSI : irq);
+
+/** ISA interrupt of a GSI, -1 if none. */
+const isaOfGsi = (gsi: number): number => {
+  if (gsi === ISA_TIMER_GSI) return 0;
+  return gsi === 0 || gsi > 15 ? -1 : gsi;
+};
+
+export interface FabricOptions {
+  readonly arena: StateArena;
+  readonly clock: GuestClock;
+  readonly vcpus: number;
+  readonly lock: SharedLock;
+  /** Wakes a processor that sleeps. */
+  wake(): void;
+}
+
+export class InterruptFabric {
+  readonly pic;
+  readonly ioapic;
+  readonly #wires;
+  readonly #lapics;
+  readonly #sources = new Array<number>(IOAPIC_PINS).fill(0);
+  /** One word per processor, readable without the lock: 1 while an interrupt is pending. */
+  readonly #pending: Int32Array;
+  readonly #wake: () => void;
+  readonly #lock: SharedLock;
+  readonly processors: readonly ProcessorInterrupts[];
+
+  constructor({ arena, clock, vcpus, lock, wake }: FabricOptions) {
+    this.#wake = wake;
+    this.#lock = lock;
+    this.#pending = new Int32Array(arena.buffer, arena.take(4 * vcpus), vcpus);
+    this.#wires = wires.instantiate({ arena, clock, port: null });
+    this.pic = pic.instantiate({ arena, clock, port: { changed: () => this.#refresh(0) } });
+    this.ioapic = ioapic.instantiate({
+      arena,
+      clock,
+      port: { send: this.send, changed: () => this.#refresh(0) },
+    });
+    this.#lapics = Array.from({ length: vcpus }, (_, index) =>
+      lapic.instantiate({
+        arena,
+        clock,
+        name: `lapic${index}`,
+        port: {
+          index,
+          changed: () => this.#refresh(index),
+          command: (low, destination) => this.#command(index, low, destination),
+          broadcastEoi: (vector) => endOfInterrupt(this.ioapic.context, vector),
+        },
+      }),
+    );
+    this.processors = this.#lapics.map((_, index) => new ProcessorInterrupts(this, index));
+  }
+
+  /** For the board: all that holds state, in the order of the buffer. Local APICs are not on the shared bus. */
+  get devices(): readonly Device[] {
+    return [this.#wires, this.pic, this.ioapic, ...this.#lapics];
+  }
+
+  /** A new source on a GSI's line. */
+  line(gsi: number): IrqLine {
+    const source = this.#sources[gsi] ?? 0;
+    this.#sources[gsi] = source + 1;
+    const bit = 1 << source;
+    const raise = (): void => this.#setSource(gsi, bit, true);
+    const lower = (): void => this.#setSource(gsi, bit, false);
+    return {
+      raise,
+      lower,
+      pulse() {
+        raise();
+        lower();
+      },
+    };
+  }
+
+  /** A new source on an ISA interrupt's line. */
+  isaLine(irq: number): IrqLine {
+    return this.line(gsiOfIsa(irq));
+  }
+
+  #setSource(gsi: number, bit: number, level: boolean): void {
+    const { asserted } = this.#wires.context.state;
+    const before = asserted[gsi] ?? 0;
+    const after = level ? before | bit : before & ~bit;
+    if (before === after) return;
+    asserted[gsi] = after;
+    if ((before !== 0) === (after !== 0)) return;
+    const irq = isaOfGsi(gsi);
+    if (irq >= 0) setPicLine(this.pic.context, irq, level);
+    setIoapicPin(this.ioapic.context, gsi, level);
+  }
+
+  /** A device's write to 0xfeexxxxx. [SDM 3 §11.11] */
+  sendMsi(address: number, data: number): void {
+    this.send((address >>> 12) & 0xff, (address & 4) !== 0, (data >> 8) & 7, data & 0xff, (data & 0x8000) !== 0);
+  }
+
+  /** Delivers a message to the processors that it names. */
+  readonly send = (destination: number, logical: boolean, mode: number, vector: number, level: boolean): void => {
+    if (mode !== DELIVERY_LOWEST) {
+      for (const { context } of this.#lapics) {
+        if (matchesDestination(context, destination, logical)) receive(context, mode, vector, level);
+      }
+      return;
+    }
+    let chosen;
+    for (const { context } of this.#lapics) {
+      if (!matchesDestination(context, destination, logical)) continue;
+      if (chosen === undefined || processorPriority(context) < processorPriority(chosen)) chosen = context;
+    }
+    if (chosen !== undefined) receive(chosen, mode, vector, level);
+  };
+
+  /** An interrupt command. [SDM 3 §11.6.1] */
+  #command(from: number, low: number, destination: number): void {
+    const mode = (low >> 8) & 7;
+    const vector = low & 0xff;
+    const level = (low & 0x8000) !== 0;
+    // INIT level de-assert only synchronizes arbitration ids, which nothing has had since the Pentium 4.
+    if (mode === DELIVERY_INIT && level && (low & 0x4000) === 0) return;
+    const shorthand = (low >> 18) & 3;
+    if (shorthand === 0) {
+      this.send(destination, (low & 0x800) !== 0, mode, vector, false);
+      return;
+    }
+    for (const [index, { context }] of this.#lapics.entries()) {
+      const self = index === from;
+      if (shorthand === 2 || self === (shorthand === 1)) receive(context, mode, vector, false);
+    }
+  }
+
+  #extIntPending(processor: number): boolean {
+    if (processor !== 0 || !picRequests(this.pic.context)) return false;
+    const first = this.#lapics[0];
+    return first !== undefined && (acceptsExtInt(first.context) || extIntEnabled(this.ioapic.context));
+  }
+
+  #refresh(processor: number): void {
+    const own = this.#lapics[processor];
+    // While the fabric is being built there is nothing to tell yet.
+    if (own === undefined) return;
+    const pending = this.#extIntPending(processor) || pendingVector(own.context) >= 0 ? 1 : 0;
+    const { nmiPending, initPending, startupPending } = own.context.state;
+    const before = Atomics.exchange(this.#pending, processor, pending);
+    if ((pending !== 0 && before === 0) || nmiPending || initPending || startupPending) this.#wake();
+  }
+
+  /** After loading state: the summary is not part of it. */
+  refreshAll(): void {
+    for (let i = 0; i < this.#lapics.length; i++) this.#refresh(i);
+  }
+
+  isPending(processor: number): boolean {
+    return Atomics.load(this.#pending, processor) !== 0;
+  }
+
+  acknowledge(processor: number): number {
+    return this.#lock.enter(() => {
+      const vector = this.#extIntPending(processor)
+        ? acknowledgePic(this.pic.context)
+        : acknowledgeLapic(this.lapic(processor).context);
+      this.#refresh(processor);
+      return vector;
+    });
+  }
+
+  lapic(processor: number): (typeof this.processors)[number]["lapic"] {
+    const own = this.#lapics[processor];
+    if (own === undefined) throw new RangeError(`processor ${processor} of ${this.#lapics.length}`);
+    return own;
+  }
+
+  get lock(): SharedLock {
+    return this.#lock;
+  }
+}
+
+type Lapic = ReturnType<typeof lapic.instantiate>;
+
+/** One processor's side of the fabric: its interrupts, and its own window onto its local APIC. */
+export class ProcessorInterrupts implements InterruptController {
+  readonly lapic: Lapic;
+  readonly #fabric: InterruptFabric;
+  readonly #index: number;
+
+  constructor(fabric: InterruptFabric, index: number) {
+    this.#fabric = fabric;
+    this.#index = index;
+    this.lapic = fabric.lapic(index);
+  }
+
+  pending(): boolean {
+    return this.#fabric.isPending(this.#index);
+  }
+
+  acknowledge(): number {
+    return this.#fabric.acknowledge(this.#index);
+  }
+
+  readMsr(index: number): bigint | undefined {
+    return this.#fabric.lock.enter(() => readLapicMsr(this.lapic.context, index));
+  }
+
+  writeMsr(index: number, value: bigint): boolean {
+    return this.#fabric.lock.enter(() => writeLapicMsr(this.lapic.context, index, value));
+  }
+
+  get taskPriority(): number {
+    return this.lapic.context.state.tpr >> 4;
+  }
+
+  set taskPriority(value: number) {
+    this.#fabric.lock.enter(() => {
+      this.lapic.context.state.tpr = (value & 0xf) << 4;
+      this.lapic.context.port.changed();
+    });
+  }
+
+  /** Whether x2APIC mode is on: MMIO then does not reach the registers. */
+  get x2apic(): boolean {
+    return inX2apicMode(this.lapic.context);
+  }
+
+  /** Offset in the local APIC's window, or -1 where the address lies outside it. */
+  offsetOf(address: number): number {
+    const page = mmioPage(this.lapic.context);
+    const offset = address - page;
+    return page >= 0 && offset >= 0 && offset < LAPIC_BYTES ? offset : -1;
+  }
+
+  /** Takes a recorded non-maskable interrupt. */
+  takeNmi(): boolean {
+    const { state } = this.lapic.context;
+    if (!state.nmiPending) return false;
+    return this.#fabric.lock.enter(() => {
+      state.nmiPending = false;
+      return true;
+    });
+  }
+
+  /** Takes a recorded start-up message: the page of its first instruction, or -1. INIT alone gives -1 and waits. */
+  takeStartup(): number {
+    const { state } = this.lapic.context;
+    if (!state.startupPending) return -1;
+    return this.#fabric.lock.enter(() => {
+      const waiting = state.initPending;
+      state.startupPending = false;
+      state.initPending = false;
+      return waiting ? state.startupVector : -1;
+    });
+  }
+}

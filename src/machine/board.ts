@@ -1,0 +1,348 @@
+/**
+ * The board: a PC's buses, interrupt controllers and devices over one SharedArrayBuffer.
+ *
+ * The first thread creates it; others attach to the same buffer and see the same machine. Everything that touches
+ * device state holds the board's lock; the buses here take it themselves. A sleeping virtual processor waits on the
+ * wake word, which changes with every interrupt, input and request.
+ */
+
+import { IsolaError } from "../base/errors.ts";
+import type { AccessSize, Bus, GuestClock } from "../cpu/vcpu.ts";
+import { DeviceBus } from "../devices/bus.ts";
+import { ByteRing } from "../devices/byte-ring.ts";
+import type { Device, IrqLine, SavedDevice } from "../devices/device.ts";
+import { InterruptFabric, type ProcessorInterrupts } from "../devices/interrupts/fabric.ts";
+import { mayBlock, SharedLock } from "../devices/lock.ts";
+import { acpiPm, pressPowerButton, SCI_IRQ } from "../devices/pc/acpi-pm.ts";
+import { i8042 } from "../devices/pc/i8042.ts";
+import { pit } from "../devices/pc/pit.ts";
+import { postPort } from "../devices/pc/post-port.ts";
+import { rtc } from "../devices/pc/rtc.ts";
+import { COM1_IRQ, drainUart, receiveUart, uart } from "../devices/pc/uart.ts";
+import { StateArena } from "../devices/state.ts";
+import { HIGH_RAM_START, LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
+
+export interface BoardOptions {
+  readonly clock: GuestClock;
+  readonly ramBytes: number;
+  readonly vcpus: number;
+  /** The buffer of a board that another thread made; absent: makes one. */
+  readonly shared?: SharedArrayBuffer;
+  /** Called on the thread whose access asked for it, with the lock held; the flags of `requests` are set before. */
+  onPowerOff?(): void;
+  onReset?(): void;
+}
+
+/** One processor's way to the board. */
+export interface BoardProcessor {
+  readonly bus: Bus;
+  readonly interrupts: ProcessorInterrupts;
+}
+
+export type SavedBoard = Record<string, SavedDevice>;
+
+const BOARD_BYTES = 256 * 1024;
+const OUTPUT_RING_BYTES = 64 * 1024;
+const INPUT_RING_BYTES = 16 * 1024;
+/** How long the vCPU's thread may be held, in ms, where the guest polls a transmitter that the host holds up. */
+const HOST_PATIENCE_MS = 5;
+
+/** Header words. */
+const MAGIC = 0;
+const LAYOUT = 1;
+const LOCK = 2;
+const WAKE = 3;
+const POWER_OFF = 4;
+const RESET = 5;
+const HEADER_WORDS = 16;
+const MAGIC_VALUE = 0x69736f6c;
+
+export class Board {
+  readonly shared: SharedArrayBuffer;
+  readonly processors: readonly BoardProcessor[];
+  readonly serial: SerialHost;
+  readonly lock: SharedLock;
+  /** Claims and traces of the shared bus; accesses go through a processor's bus. */
+  readonly deviceBus = new DeviceBus();
+  readonly fabric: InterruptFabric;
+  readonly #header: Int32Array;
+  readonly #devices: readonly Device[];
+  readonly #pm;
+
+  constructor(options: BoardOptions) {
+    const { clock, vcpus, ramBytes } = options;
+    this.shared = options.shared ?? new SharedArrayBuffer(BOARD_BYTES);
+    this.#header = new Int32Array(this.shared, 0, HEADER_WORDS);
+    this.lock = new SharedLock(this.shared, LOCK * 4);
+    const arena = new StateArena(this.shared, HEADER_WORDS * 4);
+    const output = new ByteRing(arena, OUTPUT_RING_BYTES);
+    const input = new ByteRing(arena, INPUT_RING_BYTES);
+
+    const fabric = new InterruptFabric({ arena, clock, vcpus, lock: this.lock, wake: () => this.wake() });
+    this.fabric = fabric;
+    const requestReset = (): void => this.#request(RESET, options.onReset);
+    const place = { arena, clock };
+    const com1 = uart.instantiate({
+      ...place,
+      irq: fabric.isaLine(COM1_IRQ),
+      port: {
+        send: (byte) => output.push(byte),
+        receive: () => input.shift(),
+        yieldToHost: () => output.waitForRoom(HOST_PATIENCE_MS),
+      },
+    });
+    this.#pm = acpiPm.instantiate({
+      ...place,
+      irq: fabric.isaLine(SCI_IRQ),
+      port: { powerOff: () => this.#request(POWER_OFF, options.onPowerOff) },
+    });
+    const onBus: Device[] = [
+      fabric.pic,
+      fabric.ioapic,
+      pit.instantiate({ ...place, irq: fabric.isaLine(0), port: null }),
+      rtc.instantiate({
+        ...place,
+        irq: fabric.isaLine(8),
+        port: { lowRamBytes: Math.min(ramBytes, LOW_RAM_LIMIT), highRamBytes: Math.max(ramBytes - LOW_RAM_LIMIT, 0) },
+      }),
+      com1,
+      i8042.instantiate({ ...place, irq: fabric.isaLine(1), port: { reset: requestReset } }),
+      this.#pm,
+      postPort.instantiate({ ...place, port: null }),
+    ];
+    for (const device of onBus) this.deviceBus.attach(device);
+    this.#devices = [...fabric.devices, ...onBus.filter((device) => device !== fabric.pic && device !== fabric.ioapic)];
+    this.processors = fabric.processors.map((interrupts) => ({
+      interrupts,
+      bus: new ProcessorBus(this.deviceBus, this.lock, interrupts),
+    }));
+    this.serial = new SerialHost(output, input, {
+      drain: () => this.enter(() => drainUart(com1.context)),
+      receive: () => {
+        this.enter(() => receiveUart(com1.context));
+        // The receiver's time-out may now be the next deadline: a sleeper must look again.
+        this.wake();
+      },
+    });
+    this.#settle(arena.used, options.shared !== undefined);
+  }
+
+  /** Resets a new board; checks that a given one was laid out alike. */
+  #settle(used: number, attached: boolean): void {
+    if (!attached) {
+      this.reset();
+      this.#header[LAYOUT] = used;
+      Atomics.store(this.#header, MAGIC, MAGIC_VALUE);
+    } else if (Atomics.load(this.#header, MAGIC) !== MAGIC_VALUE || this.#header[LAYOUT] !== used) {
+      throw new IsolaError({
+        code: "board-mismatch",
+        message: `attaching to a board: its layout takes ${this.#header[LAYOUT]} bytes, this thread's ${used}; give both threads the same options`,
+      });
+    }
+  }
+
+  /** The first processor's bus and interrupts. */
+  get bus(): Bus {
+    return this.#first.bus;
+  }
+
+  get interrupts(): ProcessorInterrupts {
+    return this.#first.interrupts;
+  }
+
+  get #first(): BoardProcessor {
+    const [first] = this.processors;
+    if (first === undefined) throw new RangeError("a board has at least one processor");
+    return first;
+  }
+
+  /** Runs `body` with the board's lock held: the way in for every thread that is not inside a bus access. */
+  enter<T>(body: () => T): T {
+    return this.lock.enter(body);
+  }
+
+  /** Guest ns of the earliest timer of any device; Infinity if none runs. */
+  nextDeadline(): number {
+    return this.enter(() => {
+      let earliest = Infinity;
+      for (const device of this.#devices) {
+        const deadline = device.deadline();
+        if (deadline < earliest) earliest = deadline;
+      }
+      return earliest;
+    });
+  }
+
+  /** Serves every timer that is due. */
+  runTimers(now: number): void {
+    this.enter(() => {
+      for (const device of this.#devices) if (device.deadline() <= now) device.expire(now);
+    });
+  }
+
+  /** Changes the wake word and wakes whoever sleeps on it. */
+  wake(): void {
+    Atomics.add(this.#header, WAKE, 1);
+    Atomics.notify(this.#header, WAKE);
+  }
+
+  /** The wake word's value: take it before looking whether there is something to do, then `sleep` with it. */
+  wakeTicket(): number {
+    return Atomics.load(this.#header, WAKE);
+  }
+
+  /** Blocks until something happened since `ticket` was taken, at most `ms`. */
+  sleep(ticket: number, ms: number): void {
+    if (mayBlock) Atomics.wait(this.#header, WAKE, ticket, ms);
+  }
+
+  /** What the guest has asked for; readable from every thread, until `reset`. */
+  get requests(): { readonly powerOff: boolean; readonly reset: boolean } {
+    return {
+      powerOff: Atomics.load(this.#header, POWER_OFF) !== 0,
+      reset: Atomics.load(this.#header, RESET) !== 0,
+    };
+  }
+
+  #request(word: number, notify: (() => void) | undefined): void {
+    Atomics.store(this.#header, word, 1);
+    notify?.();
+    this.wake();
+  }
+
+  /** Presses the power button: the guest's system decides what follows. */
+  pressPowerButton(): void {
+    this.enter(() => pressPowerButton(this.#pm.context));
+  }
+
+  /** Every device as after power-on. */
+  reset(): void {
+    this.enter(() => {
+      for (const device of this.#devices) device.reset();
+      Atomics.store(this.#header, POWER_OFF, 0);
+      Atomics.store(this.#header, RESET, 0);
+      this.fabric.refreshAll();
+    });
+  }
+
+  /** Device state by device name. Bytes on the way between guest and host are the host's, and not part of it. */
+  save(): SavedBoard {
+    return this.enter(() => Object.fromEntries(this.#devices.map((device) => [device.name, device.save()])));
+  }
+
+  /** Throws where a device's state is missing or damaged; the board must then be reset before it is used. */
+  load(saved: SavedBoard): void {
+    this.enter(() => {
+      for (const device of this.#devices) {
+        const state = Object.hasOwn(saved, device.name) ? saved[device.name] : undefined;
+        if (state === undefined) {
+          throw new IsolaError({
+            code: "state-invalid",
+            message: `loading the board: no state of ${device.name} among ${Object.keys(saved).length} devices; the saved state is damaged`,
+          });
+        }
+        device.load(state);
+      }
+      this.fabric.refreshAll();
+      this.serial.resume();
+    });
+  }
+}
+
+export const createBoard = (options: BoardOptions): Board => new Board(options);
+
+/** A processor's accesses: its own local APIC first, then the shared bus, each under the lock. */
+class ProcessorBus implements Bus {
+  readonly #bus: DeviceBus;
+  readonly #lock: SharedLock;
+  readonly #interrupts: ProcessorInterrupts;
+
+  constructor(bus: DeviceBus, lock: SharedLock, interrupts: ProcessorInterrupts) {
+    this.#bus = bus;
+    this.#lock = lock;
+    this.#interrupts = interrupts;
+  }
+
+  readPort(port: number, size: AccessSize): number {
+    this.#lock.acquire();
+    try {
+      return this.#bus.readPort(port, size);
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  writePort(port: number, size: AccessSize, value: number): void {
+    this.#lock.acquire();
+    try {
+      this.#bus.writePort(port, size, value);
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  readMmio(address: number, size: AccessSize): number {
+    this.#lock.acquire();
+    try {
+      const offset = this.#interrupts.offsetOf(address);
+      return offset >= 0 ? this.#interrupts.lapic.read(offset, size) : this.#bus.readMmio(address, size);
+    } finally {
+      this.#lock.release();
+    }
+  }
+
+  writeMmio(address: number, size: AccessSize, value: number): void {
+    this.#lock.acquire();
+    try {
+      const offset = this.#interrupts.offsetOf(address);
+      if (offset >= 0) this.#interrupts.lapic.write(offset, size, value);
+      else this.#bus.writeMmio(address, size, value);
+    } finally {
+      this.#lock.release();
+    }
+  }
+}
+
+/** The host's end of the serial line. One thread reads it, one thread writes it. */
+export class SerialHost {
+  readonly #output: ByteRing;
+  readonly #input: ByteRing;
+  readonly #uart: { drain(): void; receive(): void };
+
+  constructor(output: ByteRing, input: ByteRing, chip: { drain(): void; receive(): void }) {
+    this.#output = output;
+    this.#input = input;
+    this.#uart = chip;
+  }
+
+  /** After loading a state: bytes held back go on their way. */
+  resume(): void {
+    this.#uart.drain();
+    this.#uart.receive();
+  }
+
+  /** All that the guest has sent; may be empty. */
+  read(): Uint8Array<ArrayBuffer> {
+    const bytes = this.#output.read();
+    // There is room again: the transmitter may hold bytes back.
+    if (bytes.length > 0) this.#uart.drain();
+    return bytes;
+  }
+
+  /** Resolves once `read` has something. */
+  readable(): Promise<void> {
+    return this.#output.readable();
+  }
+
+  /** Sends to the guest what there is room for; result: how many bytes. */
+  write(bytes: Uint8Array): number {
+    const count = this.#input.write(bytes);
+    if (count > 0) this.#uart.receive();
+    return count;
+  }
+
+  /** Resolves once `write` has room. */
+  writable(): Promise<void> {
+    return this.#input.writable();
+  }
+}
