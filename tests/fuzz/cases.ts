@@ -1,0 +1,132 @@
+/** Cases: 1 to 6 random instructions with a random state. A case is a function of (seed, number) and of the generator alone. */
+
+import type { GeneratedInstruction, Generator } from "./generator.ts";
+import { type Batch, CODE_ADDRESS, FINISHED, WINDOW_BYTES } from "./image.ts";
+import { InputMaker } from "./inputs.ts";
+import { BASE, BLOCK, CODE_BYTES, MAX_CASES, WINDOW_DISTANCE, WINDOW_SEAM } from "./layout.ts";
+import { Random } from "./random.ts";
+
+const SLOT_BYTES = CODE_BYTES / MAX_CASES;
+const SLOTS_PER_PAGE = 4096 / SLOT_BYTES;
+/** A slot's first bytes stay free: the code of a page's last slot may run over into the next page. */
+const SLOT_FREE_BYTES = 112;
+const MAX_CODE_BYTES = 95;
+/** Cases that fit in one batch: the last page's slots stay free, since its last one would run out of the area. */
+export const BATCH_CASES = MAX_CASES - SLOTS_PER_PAGE;
+const JMP_BYTES = 5;
+const INT3 = 0xcc;
+/** How many instructions: often one, at most six. */
+const LENGTHS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6];
+
+export interface CaseInstruction {
+  readonly name: string;
+  /** Bytes; the code is the concatenation. */
+  readonly length: number;
+  readonly undefinedFlags: number;
+  readonly approximate: boolean;
+}
+
+/** One case by itself. */
+export interface TestCase {
+  readonly number: number;
+  readonly instructions: readonly CaseInstruction[];
+  /** Without the closing jump. */
+  readonly code: Uint8Array;
+  /** Place of the first byte from the start of the code area. */
+  readonly codeOffset: number;
+  /** BLOCK.size bytes. */
+  readonly input: Uint8Array;
+  /** Flags that are undefined where the case runs to its end. */
+  readonly finalUndefined: number;
+}
+
+/** Flags that any of the case's instructions may leave undefined: what an exception on the way may show. */
+export function anyUndefined({ instructions }: TestCase): number {
+  return instructions.reduce((flags, instruction) => flags | instruction.undefinedFlags, 0);
+}
+
+export class CaseMaker {
+  readonly seed: number;
+  readonly inputs: InputMaker;
+  readonly window: Uint8Array;
+  readonly #generator: Generator;
+  readonly #random = new Random();
+
+  constructor(seed: number, generator: Generator) {
+    this.seed = seed;
+    this.#generator = generator;
+    this.inputs = new InputMaker(new Random().seed(seed, -1));
+    this.window = this.inputs.window(WINDOW_BYTES);
+  }
+
+  /** The case of this number. */
+  make(number: number): TestCase {
+    const random = this.#random.seed(this.seed, number);
+    const input = new Uint8Array(BLOCK.size);
+    const view = new DataView(input.buffer);
+    this.inputs.fill(random, view, 0);
+    const slot = number % BATCH_CASES;
+    const last = slot % SLOTS_PER_PAGE === SLOTS_PER_PAGE - 1;
+    // The code of every page's last slot begins just before the page's end, so that it crosses.
+    const inSlot = last ? SLOT_BYTES - 1 - random.below(16) : SLOT_FREE_BYTES + random.below(48);
+    const codeOffset = slot * SLOT_BYTES + inSlot;
+    view.setBigUint64(BLOCK.rip, CODE_ADDRESS + BigInt(codeOffset), true);
+    return { number, codeOffset, input, ...this.#code(random, codeOffset) };
+  }
+
+  #code(random: Random, codeOffset: number): Pick<TestCase, "instructions" | "code" | "finalUndefined"> {
+    const wanted = random.pick(LENGTHS);
+    const generated: GeneratedInstruction[] = [];
+    let length = 0;
+    let undefinedFlags = 0;
+    while (generated.length < wanted) {
+      const instruction = this.#generator.generate({
+        random,
+        roles: this.inputs.roles,
+        // The low 32 bits are enough: what lies in reach of RIP lies in the same 4 GiB.
+        address: Number(CODE_ADDRESS & 0xffff_ffffn) + codeOffset + length,
+        window: Number(BASE & 0xffff_ffffn) + WINDOW_DISTANCE + WINDOW_SEAM,
+        undefinedFlags,
+      });
+      if (length + instruction.bytes.length > MAX_CODE_BYTES) break;
+      if (instruction.definesFlags) undefinedFlags = 0;
+      undefinedFlags |= instruction.undefinedFlags;
+      generated.push(instruction);
+      length += instruction.bytes.length;
+      if (instruction.approximate) break;
+    }
+    const code = new Uint8Array(length);
+    let at = 0;
+    for (const [index, { bytes, branchBytes }] of generated.entries()) {
+      code.set(bytes, at);
+      at += bytes.length;
+      if (branchBytes === 0) continue;
+      // A branch goes to a later instruction, or to the end: no case loops.
+      const skipped = generated.slice(index + 1, index + 1 + random.below(generated.length - index));
+      const distance = skipped.reduce((sum, instruction) => sum + instruction.bytes.length, 0);
+      code[at - branchBytes] = distance;
+    }
+    const instructions = generated.map(({ name, bytes, undefinedFlags: flags, approximate }) => ({
+      name,
+      length: bytes.length,
+      undefinedFlags: flags,
+      approximate,
+    }));
+    return { instructions, code, finalUndefined: undefinedFlags };
+  }
+}
+
+/** Lays cases of different slots out as one batch. */
+export function toBatch(cases: readonly TestCase[], window: Uint8Array): Batch {
+  const code = new Uint8Array(CODE_BYTES).fill(INT3);
+  const view = new DataView(code.buffer);
+  const inputs = new Uint8Array(cases.length * BLOCK.size);
+  for (const [index, test] of cases.entries()) {
+    inputs.set(test.input, index * BLOCK.size);
+    code.set(test.code, test.codeOffset);
+    const end = test.codeOffset + test.code.length;
+    code[end] = 0xe9;
+    view.setInt32(end + 1, Number(FINISHED - (CODE_ADDRESS + BigInt(end + JMP_BYTES))), true);
+  }
+  return { count: cases.length, code, inputs, window };
+}
