@@ -10,7 +10,7 @@ const CLEAR_LINE = "\r\x1b[2K";
 
 /** One line of at most `columns` characters. */
 export function progressLine({ step, fraction, totalBytes }: Progress, columns: number): string {
-  if (fraction === undefined) return `${step} ...`.slice(0, columns);
+  if (fraction === undefined || Number.isNaN(fraction)) return `${step} ...`.slice(0, columns);
   const part = Math.min(1, Math.max(0, fraction));
   const filled = Math.round(part * BAR_CELLS);
   const bar = `[${"#".repeat(filled)}${"-".repeat(BAR_CELLS - filled)}] ${String(Math.floor(part * 100)).padStart(3)}%`;
