@@ -21,6 +21,10 @@ import { RUNTIME_BASE64 } from "./runtime-bytes.ts";
 
 /** Where a case's code jumps when it is through: `finished` in runtime.s. */
 export const FINISHED = BASE + BigInt(PHYSICAL.runtime) + 0x800n;
+/** Where ring 3 goes on after an exception. */
+export function handlerAddress(vector: number): bigint {
+  return BASE + BigInt(PHYSICAL.runtime) + 0xc00n + BigInt(vector * 16);
+}
 export const CODE_ADDRESS = BASE + BigInt(PHYSICAL.code);
 export const INPUT_ADDRESS = BASE + BigInt(PHYSICAL.inputs);
 export const OUTPUT_ADDRESS = BASE + BigInt(PHYSICAL.outputs);
@@ -152,6 +156,14 @@ export function writeBatch(ram: Uint8Array, batch: Batch): void {
   view.setBigUint64(PHYSICAL.data + DATA.remaining, BigInt(batch.count), true);
   view.setBigUint64(PHYSICAL.data + DATA.cr2, 0n, true);
   view.setBigUint64(PHYSICAL.data + DATA.errorCode, 0n, true);
+}
+
+/** What an engine's host does to end a case that does not end: leaves a frame, as if vector HUNG had been raised. */
+export function writeHungFrame(ram: Uint8Array, rip: bigint, rsp: bigint, rflags: bigint): void {
+  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+  view.setBigUint64(PHYSICAL.stack + PAGE - 16, rsp, true);
+  view.setBigUint64(PHYSICAL.stack + PAGE - 24, rflags, true);
+  view.setBigUint64(PHYSICAL.data + DATA.rip, rip, true);
 }
 
 /** Asked when a stub writes to its port. */

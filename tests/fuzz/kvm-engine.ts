@@ -7,8 +7,23 @@ import type { VcpuFile } from "../../src/cpu/kvm/vcpu-file.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
 import { linuxSys } from "../../src/sys/linux.ts";
 import type { Sys } from "../../src/sys/sys.ts";
-import { type Batch, type BatchResult, type Ring3Engine, batchIsDone, readResult, startState, writeBatch, writeSystem } from "./image.ts";
-import { RAM_BYTES } from "./layout.ts";
+import {
+  type Batch,
+  type BatchResult,
+  batchIsDone,
+  CODE_ADDRESS,
+  handlerAddress,
+  type Ring3Engine,
+  readResult,
+  startState,
+  writeBatch,
+  writeHungFrame,
+  writeSystem,
+} from "./image.ts";
+import { CODE_BYTES, HUNG, RAM_BYTES } from "./layout.ts";
+
+/** A batch takes some tens of milliseconds; one that takes this long holds a case that does not end. */
+const HANG_MILLISECONDS = 1000;
 
 export class KvmEngine implements Ring3Engine {
   readonly name = "kvm";
@@ -38,14 +53,19 @@ export class KvmEngine implements Ring3Engine {
     const start = startState();
     loadState(this.#vcpu, start);
     loadFx(this.#vcpu, start.fx);
+    this.#sys.alarm(HANG_MILLISECONDS);
     while (!this.#step()) {}
+    this.#sys.alarm(0);
     return readResult(this.#ram, batch);
   }
 
   /** One entry into the guest; true when the batch is done. */
   #step(): boolean {
     const reason = this.#vcpu.enter();
-    if (reason === undefined) return false;
+    if (reason === undefined) {
+      this.#endHungCase();
+      return false;
+    }
     const { run } = this.#vcpu;
     if (reason !== KVM_EXIT.IO || run.getUint8(KVM_RUN_IO.direction) !== KVM_EXIT_IO_OUT) {
       this.#vcpu.readRegs();
@@ -53,6 +73,21 @@ export class KvmEngine implements Ring3Engine {
       throw new Error(`run a batch on KVM: ${kvmExitName(reason)} at RIP 0x${rip.toString(16)}, wanted an OUT`);
     }
     return batchIsDone(this.#ram);
+  }
+
+  /** After the alarm: the case that runs now gets its end, and the batch another alarm. */
+  #endHungCase(): void {
+    const { regs } = this.#vcpu;
+    this.#vcpu.readRegs();
+    const read = (name: "rip" | "rsp" | "rflags"): bigint => regs.getBigUint64(KVM_REGS.offset[name], true);
+    const rip = read("rip");
+    // An alarm may also strike in the runtime: then there is nothing to end.
+    if (rip >= CODE_ADDRESS && rip < CODE_ADDRESS + BigInt(CODE_BYTES)) {
+      writeHungFrame(this.#ram, rip, read("rsp"), read("rflags"));
+      regs.setBigUint64(KVM_REGS.offset.rip, handlerAddress(HUNG), true);
+      this.#vcpu.writeRegs();
+    }
+    this.#sys.alarm(HANG_MILLISECONDS);
   }
 
   [Symbol.dispose](): void {

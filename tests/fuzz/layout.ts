@@ -59,7 +59,7 @@ export const BLOCK = {
   rflags: 640,
   /** Input: where the case's code begins. Output: RIP of the frame, or 0 where nothing was raised. */
   rip: 648,
-  /** Exception vector; NO_EXCEPTION or HUNG. */
+  /** Exception vector, NO_EXCEPTION or HUNG. */
   vector: 656,
   errorCode: 664,
   /** After #PF only; else 0. */
@@ -69,8 +69,8 @@ export const BLOCK = {
   size: 1216,
 } as const;
 export const NO_EXCEPTION = 0x100;
-/** The case did not end in time. */
-export const HUNG = 0x101;
+/** A vector that no exception has: the case did not end in time. */
+export const HUNG = 31;
 
 /** Words in the data page. Bytes from its start. */
 export const DATA = {

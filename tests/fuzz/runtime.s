@@ -48,7 +48,6 @@ return_3:
 
 # Single-step: the handler must not run under TF. The frame that holds RFLAGS stays where it is, below lies another.
 careful_1:
-  sub rsp, 8
   push USER_DATA
   push [rip + scratch_pointer]
   push 2
@@ -110,23 +109,7 @@ finished:
   mov [rbx + BLOCK_VECTOR], rax
   jmp store
 
-# After an exception, by vector: 24 bytes each. MOV leaves flags alone.
-.macro handler vector
-  .balign 8
-faulted_\vector:
-  mov dword ptr [rip + data + DATA_VECTOR], \vector
-  .if \vector == 14
-    jmp page_faulted
-  .else
-    jmp faulted
-  .endif
-.endm
-.set n, 0
-.rept 32
-  handler %n
-  .set n, n + 1
-.endr
-
+# After an exception: RAX holds CR2, its own value was saved.
 page_faulted:
   mov [rip + data + DATA_CR2], rax
   mov rax, [rip + data + DATA_RAX]
@@ -179,6 +162,24 @@ store:
   sub qword ptr [rip + data + DATA_REMAINING], 1
   jne next
   int3
+
+.org 0x1c00
+# The first steps after an exception, by vector, 16 bytes each (handlerAddress in image.ts). MOV leaves flags alone.
+.macro handler vector
+  .balign 16
+faulted_\vector:
+  mov dword ptr [rip + data + DATA_VECTOR], \vector
+  .if \vector == 14
+    jmp page_faulted
+  .else
+    jmp faulted
+  .endif
+.endm
+.set n, 0
+.rept 32
+  handler %n
+  .set n, n + 1
+.endr
 
 .set data, runtime + (DATA_PAGE - RUNTIME_PAGE)
 .set stack_top, runtime + (STACK_PAGE + 0x1000 - RUNTIME_PAGE)
