@@ -8,6 +8,7 @@ import type { Transform } from "node:stream";
 import xz from "xz-decompress";
 import { IsolaError } from "../../base/errors.ts";
 import { decompressLz4Frame, decompressLz4Legacy } from "./lz4.ts";
+import { decompressX86Xz, usesX86Filter } from "./xz-x86.ts";
 
 /** Most bytes that one file may become. */
 export const DECOMPRESS_LIMIT = 512 * 1024 * 1024;
@@ -40,7 +41,18 @@ function tooLarge(format: string, limit: number): IsolaError {
 
 function damaged(format: string, cause: unknown): IsolaError {
   if (cause instanceof IsolaError) return cause;
-  const reason = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
+  const text = cause instanceof Error ? cause.message : String(cause);
+  // What the xz library calls 4 is memory beyond its limit, 6 an option that it lacks.
+  const code = format === "xz" ? /error code ([0-9]+)/.exec(text)?.[1] : undefined;
+  if (code === "4" || code === "6") {
+    const what = code === "4" ? "a dictionary of more than 64 MiB" : "a check or filter of this file";
+    return new IsolaError({
+      code: "decompress-unsupported",
+      message: `decompressing xz: ${what} is not supported; recompress it with "xz --check=crc32"`,
+      cause,
+    });
+  }
+  const reason = text.split("\n")[0];
   return new IsolaError({
     code: "decompress-damaged",
     message: `decompressing ${format}: ${reason}; the file is damaged or truncated`,
@@ -83,8 +95,8 @@ async function* throughXz(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 }
 
 function chunks(bytes: Uint8Array, format: CompressionFormat, limit: number): AsyncIterable<Uint8Array> {
-  const once = async function* (decode: () => Uint8Array) {
-    yield decode();
+  const once = async function* (decode: () => Uint8Array | Promise<Uint8Array>) {
+    yield await decode();
   };
   switch (format) {
     case "gzip":
@@ -92,7 +104,8 @@ function chunks(bytes: Uint8Array, format: CompressionFormat, limit: number): As
     case "zstd":
       return throughZlib(bytes, createZstdDecompress());
     case "xz":
-      return throughXz(bytes);
+      // Called again for each block, now without the filter.
+      return usesX86Filter(bytes) ? once(() => decompressX86Xz(bytes, limit, decompress)) : throughXz(bytes);
     case "lz4-legacy":
       return once(() => decompressLz4Legacy(bytes, limit));
     case "lz4":
