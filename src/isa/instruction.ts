@@ -41,6 +41,11 @@ export interface Instruction {
   readonly ends?: boolean;
   /** A conditional jump: it ends nothing, but is counted as a way out. */
   readonly branches?: boolean;
+  /** Interrupts wait for one more instruction: the decoder ends the trace after the following one, with a poll. */
+  readonly shadow?: true;
+  /** Its memory operand is addressed with RSP as it is after the pop: where RSP is the base, the decoder adds the
+   * operand's size to the displacement [SDM 2, POP]. */
+  readonly popsFirst?: true;
 }
 
 /** An operand of a form as written: place and size letters. */

@@ -7,7 +7,7 @@
 import { Builder } from "./builder.ts";
 import { AC, AF, CF, OF, PF, SF, ZF } from "./flags.ts";
 import type { Bits, Operand, Value, ValueType } from "./ir.ts";
-import { gprOffset, SCRATCH, STATE, type Segment, type StateName, segmentField } from "./state.ts";
+import { addressContext, gprOffset, SCRATCH, STATE, type Segment, type StateName, segmentField } from "./state.ts";
 
 /** What prefixes and the mode make of an instruction; fixed when its handler is built. */
 export interface Context {
@@ -143,6 +143,21 @@ export class Semantics extends Builder {
     return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
   }
 
+  /** A linear address further on by `delta` bytes, wrapped as the mode wraps. */
+  advance(address: Value, delta: Value | number): Value {
+    const sum = this.add(address, delta);
+    return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
+  }
+  /** #GP(0) unless a linear address is a multiple of `bytes`. */
+  requireAligned(address: Value, bytes: number): void {
+    this.faultWhen(this.ne(this.and(address, bytes - 1), 0), EXCEPTION.GP, 0);
+  }
+  /** #GP(0) for a jump target (i64) that is not canonical [SDM 3 §4.5]; outside 64-bit mode there is none. */
+  requireCanonical(target: Value): void {
+    if (!this.context.long) return;
+    this.faultWhen(this.ne(this.shrS(this.shl(target, 16), 16), target), EXCEPTION.GP, 0);
+  }
+
   // --- registers and other state ---
 
   /** State at a byte offset: `bits` wide, zero-extended. */
@@ -170,7 +185,26 @@ export class Semantics extends Builder {
     else this.setState(offset, bits, value);
   }
 
+  /** A register that holds an offset or a count, cut to the address size (i64). */
+  addressRegister(register: number): Value {
+    return this.fit(this.gpr(register, this.context.addressSize), 64);
+  }
+  setAddressRegister(register: number, value: Value): void {
+    const { addressSize } = this.context;
+    this.setGpr(register, addressSize, this.fit(value, addressSize));
+  }
+  /** Moves a segment's base, in the register and in the contexts that effective addresses are formed by. */
+  setSegmentBase(segment: Segment, base: Value): void {
+    this.setState(segmentField(segment, "base").offset, 64, base);
+    for (const size of [16, 32, 64] as const) this.setState(addressContext(size, segment), 64, base);
+  }
+
   // --- widths ---
+
+  /** A value in the type that holds `bits`: cut, or extended by zeros. */
+  fit(value: Value, bits: Bits): Value {
+    return this.resize(value, bits === 64 ? "i64" : "i32");
+  }
 
   /** The low `bits` of an i32 (8, 16 or 32), or an i64 as it is. */
   zeroExtend(value: Value, bits: Bits): Value {
@@ -248,6 +282,11 @@ export class Semantics extends Builder {
   setSomeFlags(mask: number, flags: Value): void {
     this.setArithmeticFlags(this.or(this.and(this.arithmeticFlags(), ~mask), this.and(flags, mask)));
   }
+  /** Changes CF and OF alone, each 0 or 1: rotates. */
+  setCarryAndOverflow(cf: Value, of: Value): void {
+    const kept = this.and(this.field("flagsAux"), ~3);
+    this.setField("flagsAux", this.or(kept, this.or(this.xor(cf, of), this.shl(cf, 1))));
+  }
   carry(): Value {
     return this.#carryOf(this.field("flagsAux"));
   }
@@ -323,6 +362,18 @@ export class Semantics extends Builder {
   peek(bits: Bits, depth = 0): Value {
     return this.load(this.linear("ss", this.#stackMask(this.add(this.gpr(RSP, 64), depth))), bits);
   }
+  /** Linear address at `depth` bytes above the top of the stack; negative below it. */
+  stackAddress(depth: number): Value {
+    return this.linear("ss", this.#stackMask(this.add(this.gpr(RSP, 64), depth)));
+  }
+  /** Linear address that a stack offset (i64) means, cut to the stack's size. */
+  stackLinear(offset: Value): Value {
+    return this.linear("ss", this.#stackMask(offset));
+  }
+  /** Writes the stack pointer by the stack's size. */
+  setStackPointer(pointer: Value): void {
+    this.#setStackPointer(pointer);
+  }
   /** Adds to RSP: the second half of a pop, said after everything that may fault. */
   dropStack(bytes: number | Value): void {
     this.#setStackPointer(this.#stackMask(this.add(this.gpr(RSP, 64), bytes)));
@@ -367,6 +418,11 @@ export class Semantics extends Builder {
   /** #GP(0) above ring 0. */
   requirePrivilege(): void {
     this.faultWhen(this.field("cpl"), EXCEPTION.GP, 0);
+  }
+  /** Ends the trace at the next instruction; with `poll` interrupts are looked for first. */
+  leave(poll: boolean): void {
+    this.setField("rip", this.nextRip());
+    this.endTrace(poll);
   }
   /** A whole instruction done by the engine outside WebAssembly [cpu/wasm/system]; the trace ends after it. RIP is the
    * next instruction's before the call, so that a helper that jumps simply sets it. */
