@@ -98,9 +98,7 @@ function mask(name: string, form: string, op: string): Instruction {
 /** MASKMOVDQU: the bytes whose mask has bit 7 set, to DS:rDI. */
 function maskMove(m: Semantics, data: Operand, control: Operand): void {
   sseGuard(m);
-  const { addressSize, segment } = m.context;
-  const offset = m.gpr(7, addressSize);
-  const address = m.linear(segment, m.resize(offset, "i64"));
+  const address = m.linear(m.context.segment, m.addressRegister(7));
   m.call("sseMaskMove", [address, m.operandOffset(data), m.operandOffset(control), m.i32(16)]);
 }
 
