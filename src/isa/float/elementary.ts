@@ -85,9 +85,12 @@ export function timesLn2(x: bigint): bigint {
   return (x * ln2()) >> F;
 }
 
+/** Bits of the pi that processors reduce angles by: C90FDAA22168C234C [SDM 1 §8.3.8]. Two bits are the integer's. */
+const REDUCTION_PI_SHIFT = F - 66n;
+
 /** Splits x into n quarter turns and a remainder of at most pi/4. */
 export function reduceQuarters(x: bigint): { quarter: number; rest: bigint } {
-  const half = pi() >> 1n;
+  const half = (pi() >> REDUCTION_PI_SHIFT) << (REDUCTION_PI_SHIFT - 1n);
   const n = (2n * x + half) / (2n * half);
   return { quarter: Number(n & 3n), rest: x - n * half };
 }

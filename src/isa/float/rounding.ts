@@ -84,7 +84,7 @@ export function round(
     if ((context.unmasked & OE) !== 0) {
       context.flags |= inexact ? OE | PE : OE;
       context.roundedUp = roundedUp;
-      return scaled(sign, kept, keptExponent, top - context.biasAdjust, -context.biasAdjust, format);
+      return scaled(sign, kept, keptExponent, top - context.biasAdjust, -context.biasAdjust, format, context);
     }
     context.flags |= OE | PE;
     const mode = context.rounding;
@@ -98,7 +98,7 @@ export function round(
     if ((context.unmasked & UE) !== 0) {
       context.flags |= inexact ? UE | PE : UE;
       context.roundedUp = roundedUp;
-      return scaled(sign, kept, keptExponent, top + context.biasAdjust, context.biasAdjust, format);
+      return scaled(sign, kept, keptExponent, top + context.biasAdjust, context.biasAdjust, format, context);
     }
     if (context.flushToZero) {
       context.flags |= UE | PE;
@@ -120,10 +120,14 @@ export function round(
 
 /** An unmasked overflow or underflow: the rounded value with an adjusted exponent [SDM 1 §8.5.4, §8.5.5]. */
 function scaled(
-  sign: number, kept: bigint, exponent: number, top: number, adjust: number, format: FloatFormat,
+  sign: number, kept: bigint, exponent: number, top: number, adjust: number, format: FloatFormat, context: Context,
 ): Float {
   // Only FSCALE gets so far out that the adjusted exponent does not fit either.
-  if (top > format.maxExponent) return infinity(sign);
-  if (top < format.minExponent) return zero(sign);
+  const over = top > format.maxExponent;
+  if (over || top < format.minExponent) {
+    context.flags |= PE;
+    context.roundedUp = over;
+    return over ? infinity(sign) : zero(sign);
+  }
   return finite(sign, kept, exponent + adjust);
 }

@@ -5,7 +5,7 @@
 
 import {
   add, compare, divide, EQUAL, GREATER, invalid, isNan, LESS, multiply, propagate, propagateOne, roundToIntegral,
-  squareRoot,
+  squareRoot, UNORDERED,
 } from "./arithmetic.ts";
 import {
   BINARY32, BINARY64, bitLength, EXTENDED, FINITE, type Float, finite, INDEFINITE, INFINITE, infinity, UNSUPPORTED,
@@ -79,15 +79,14 @@ function conditionOf(relation: number): number {
 function compareWith(state: X87State, other: Float, signalling: boolean): boolean {
   const context = state.begin(false);
   const relation = compare(state.read(0), other, signalling, context);
-  const goOn = state.finish();
-  if (goOn) state.condition(C0 | C2 | C3, conditionOf(relation));
-  return goOn;
+  // Processors set the codes even when the exception is not masked, which then only prevents the pops.
+  state.condition(C0 | C2 | C3, conditionOf(relation));
+  return state.finish();
 }
 
 function compareUnderflow(state: X87State): boolean {
-  if (!state.underflow()) return false;
   state.condition(0, C0 | C2 | C3);
-  return true;
+  return state.underflow();
 }
 
 /** FCOM and FCOMP with a memory operand. */
@@ -106,17 +105,17 @@ export function compareRegister(state: X87State, i: number, signalling: boolean,
 
 /** FCOMI and FUCOMI: the order goes to ZF, PF and CF of EFLAGS. */
 export function compareFlags(state: X87State, i: number, signalling: boolean, pop: boolean): void {
-  let flags = 0x45;
+  let goOn: boolean;
   if (state.isEmpty(0) || state.isEmpty(i)) {
-    if (!state.underflow()) return;
+    state.outcome |= X87_EFLAGS | (conditionOf(UNORDERED) >> 8);
+    goOn = state.underflow();
   } else {
     const context = state.begin(false);
     const relation = compare(state.read(0), state.read(i), signalling, context);
-    if (!state.finish()) return;
-    flags = conditionOf(relation) >> 8;
+    state.outcome |= X87_EFLAGS | (conditionOf(relation) >> 8);
+    goOn = state.finishKeepingC1();
   }
-  state.outcome |= X87_EFLAGS | flags;
-  if (pop) state.pop();
+  if (goOn && pop) state.pop();
 }
 
 /** FTST: ST(0) against +0. */
@@ -246,6 +245,7 @@ export function extract(state: X87State): void {
  * 63; C2 says that the reduction is incomplete. C0, C3 and C1 get the quotient's bits 2, 1 and 0.
  */
 export function remainder(state: X87State, nearest: boolean): void {
+  state.condition(C2, 0);
   if (state.isEmpty(0) || state.isEmpty(1)) {
     if (state.underflow()) state.write(0, INDEFINITE);
     return;
@@ -254,16 +254,18 @@ export function remainder(state: X87State, nearest: boolean): void {
   const a = state.read(0);
   const b = state.read(1);
   let result: Float;
-  let codes = 0;
+  let codes: number | undefined;
   if (isNan(a) || isNan(b)) result = propagate(a, b, context);
   else if (a.kind === INFINITE || b.kind === ZERO) result = invalid(context);
   else {
     if (a.denormal || b.denormal) context.flags |= DE;
+    codes = 0;
     if (stopped(context) || a.kind === ZERO || b.kind === INFINITE) result = a;
     else [result, codes] = reduce(a, b, nearest, context);
   }
   if (!state.finish()) return;
-  state.condition(C0 | C1 | C2 | C3, codes);
+  // An invalid operation and a NaN leave the quotient bits as they were.
+  if (codes !== undefined) state.condition(C0 | C1 | C2 | C3, codes);
   state.write(0, result);
 }
 

@@ -13,7 +13,7 @@
 import {
   extendedHead, extendedSignificand, type Float, INDEFINITE, unpackExtended,
 } from "./format.ts";
-import { type Context, DE, IE, OE, UE, ZE } from "./rounding.ts";
+import { type Context, DE, IE, OE, PE, UE, ZE } from "./rounding.ts";
 
 /** Bytes of the state. */
 export const X87_STATE_BYTES = 160;
@@ -241,17 +241,27 @@ export class X87State {
    * the computation is unmasked. Unmasked OE, UE and PE still write a register.
    */
   finish(): boolean {
+    this.condition(C1, this.context.roundedUp ? C1 : 0);
+    return this.finishKeepingC1();
+  }
+
+  /** As `finish`, but C1 stays as it was. */
+  finishKeepingC1(): boolean {
     const { context } = this;
-    this.condition(C1, context.roundedUp ? C1 : 0);
     if (context.flags !== 0) this.raise(context.flags);
     return (context.flags & context.unmasked & BEFORE) === 0;
   }
 
-  /** As `finish`, for a result that goes to memory: unmasked OE and UE prevent the store too. */
+  /** As `finish`, for a result that goes to memory: unmasked OE and UE prevent the store too, and hide PE and C1. */
   finishStore(): boolean {
-    this.finish();
     const { context } = this;
-    return (context.flags & context.unmasked & (BEFORE | OE | UE)) === 0;
+    const prevented = context.flags & context.unmasked & (BEFORE | OE | UE);
+    if (prevented !== 0) {
+      context.flags &= ~PE;
+      context.roundedUp = false;
+    }
+    this.finish();
+    return prevented === 0;
   }
 
   /** Says that the operand area holds what is to be stored. */

@@ -11,7 +11,7 @@ import {
 import {
   bitLength, EXTENDED, FINITE, type Float, finite, INDEFINITE, INFINITE, infinity, ZERO, zero,
 } from "./format.ts";
-import { type Context, DE, round, stopped, ZE } from "./rounding.ts";
+import { type Context, DE, PE, round, stopped, UE, ZE } from "./rounding.ts";
 import { unary } from "./x87-arithmetic.ts";
 import { C1, C2, type X87State } from "./x87-state.ts";
 
@@ -47,7 +47,11 @@ function nearlyTimes(value: Float, factor: bigint, away: boolean, context: Conte
   return nearly(product, away, context);
 }
 
-/** F2XM1: 2^x - 1 for -1 <= x <= 1; beyond that the architecture leaves the result open. */
+function isPowerOfTwo(x: Float): boolean {
+  return (x.significand & (x.significand - 1n)) === 0n;
+}
+
+/** F2XM1: 2^x - 1 for -1 <= x <= 1; beyond that the architecture leaves the result open, and AMD's processors give x back. */
 export function exponential(state: X87State): void {
   unary(state, false, (x, context) => {
     if (isNan(x)) return propagateOne(x, context);
@@ -57,8 +61,10 @@ export function exponential(state: X87State): void {
     if (stopped(context)) return x;
     const top = topOf(x);
     if (top >= 0) {
-      // Only +1 and -1 are defined here; they are exact.
-      return x.sign === 0 ? FLOAT_ONE : finite(1, 1n, -1);
+      // Both ends are exact, and raise PE all the same.
+      context.flags |= PE;
+      if (top === 0 && isPowerOfTwo(x)) return x.sign === 0 ? FLOAT_ONE : finite(1, 1n, -1);
+      return x;
     }
     if (top < TINY) return nearlyTimes(x, ln2(), x.sign === 0, context);
     const y = timesLn2(toFixed(x));
@@ -121,19 +127,25 @@ export function logarithm(state: X87State): void {
       return noteDenormals(y, x, context) ? y : infinity(y.sign);
     }
     const top = topOf(x);
-    const power = x.significand === 1n << BigInt(bitLength(x.significand) - 1);
+    const power = isPowerOfTwo(x);
     const isOne = power && top === 0;
     if (y.kind === INFINITE && isOne) return invalid(context);
     if (noteDenormals(y, x, context)) return y;
     const sign = top < 0 ? 1 - y.sign : y.sign;
     if (y.kind === INFINITE) return infinity(sign);
     if (y.kind === ZERO || isOne) return zero(sign);
-    if (power) return timesLogarithm(y, BigInt(top) * ONE, true, context);
+    if (power) {
+      // Processors take an exact product for an inexact one, which makes a tiny one an underflow.
+      const product = timesLogarithm(y, BigInt(top) * ONE, true, context);
+      context.flags |= PE;
+      if (product.kind === FINITE && topOf(product) < EXTENDED.minExponent) context.flags |= UE;
+      return product;
+    }
     return timesLogarithm(y, log2(x.significand, x.exponent), false, context);
   });
 }
 
-/** FYL2XP1: y log2(x + 1), for x near zero; x <= -1 is out of range, and taken as invalid. */
+/** FYL2XP1: y log2(x + 1), for x near zero; x <= -1 is out of range, and x the result. */
 export function logarithmPlusOne(state: X87State): void {
   binary(state, (y, x, context) => {
     const sign = x.sign ^ y.sign;
@@ -142,11 +154,15 @@ export function logarithmPlusOne(state: X87State): void {
       return noteDenormals(y, x, context) ? y : zero(sign);
     }
     const top = x.kind === INFINITE ? EXTENDED.maxExponent : topOf(x);
-    if (x.sign === 1 && top >= 0) return invalid(context);
+    if (x.sign === 1 && x.kind === INFINITE) return invalid(context);
     if (x.kind === INFINITE && y.kind === ZERO) return invalid(context);
     if (noteDenormals(y, x, context)) return y;
     if (x.kind === INFINITE || y.kind === INFINITE) return infinity(sign);
     if (y.kind === ZERO) return zero(sign);
+    if (x.sign === 1 && top >= 0) {
+      context.flags |= PE;
+      return x;
+    }
     if (top < TINY) {
       const product = finite(sign, x.significand * y.significand, x.exponent + y.exponent);
       return nearlyTimes(product, (ONE * ONE) / ln2(), x.sign === 1, context);
@@ -246,10 +262,10 @@ function trigonometric(
   first: (turn: Turn, context: Context) => Float,
   second?: (turn: Turn, context: Context) => Float,
 ): void {
+  state.condition(C2, 0);
   const empty = state.isEmpty(0);
   if (empty || (second !== undefined && !state.isEmpty(7))) {
     if (!(empty ? state.underflow() : state.overflow())) return;
-    state.condition(C2, 0);
     state.write(0, INDEFINITE);
     if (second !== undefined) {
       state.push();
@@ -276,7 +292,6 @@ function trigonometric(
       if (second !== undefined) results.push(second(turn, context));
     }
   }
-  state.condition(C2, 0);
   if (!state.finish()) return;
   state.write(0, results[0] ?? INDEFINITE);
   if (second === undefined) return;

@@ -6,9 +6,9 @@
 import { convert, fromInteger, toInteger } from "./arithmetic.ts";
 import { constantValue, type ConstantName } from "./constants.ts";
 import {
-  BINARY32, BINARY64, EXTENDED, type Float, type FloatFormat, finite, INDEFINITE, pack, unpack, zero,
+  BINARY32, BINARY64, EXTENDED, extendedHead, extendedSignificand, type Float, type FloatFormat, finite, INDEFINITE, pack, unpack, zero,
 } from "./format.ts";
-import { IE, round, TRUNCATE } from "./rounding.ts";
+import { DE, IE, round, TRUNCATE } from "./rounding.ts";
 import { C1, type X87State } from "./x87-state.ts";
 
 function operandBits(state: X87State, format: FloatFormat): bigint {
@@ -20,6 +20,8 @@ function operandBits(state: X87State, format: FloatFormat): bigint {
 export function loadFloat(state: X87State, format: FloatFormat): void {
   if (!state.canPush()) return;
   const context = state.begin(false);
+  // A denormal is loaded even when DE is not masked.
+  context.unmasked &= ~DE;
   const value = convert(unpack(format, operandBits(state, format)), EXTENDED, context);
   if (!state.finish()) return;
   state.push();
@@ -112,9 +114,12 @@ export function storeFloat(state: X87State, format: FloatFormat, pop: boolean): 
 export function storeExtended(state: X87State): void {
   if (state.isEmpty(0)) {
     if (!state.underflow()) return;
-    state.write(0, INDEFINITE);
-  } else state.condition(C1, 0);
-  state.copy(state.slot(0), state.operand);
+    state.view.setBigUint64(state.operand, extendedSignificand(INDEFINITE), true);
+    state.view.setUint16(state.operand + 8, extendedHead(INDEFINITE), true);
+  } else {
+    state.condition(C1, 0);
+    state.copy(state.slot(0), state.operand);
+  }
   state.stored();
   state.pop();
 }
@@ -130,6 +135,16 @@ export function storeRegister(state: X87State, i: number, pop: boolean): void {
     state.fill(i);
   }
   if (pop) state.pop();
+}
+
+/** FSTP ST(i) by D9 D8+i, undocumented: an empty ST(0) is popped without a fault and without a copy. */
+export function storeRegisterUnchecked(state: X87State, i: number): void {
+  if (!state.isEmpty(0)) {
+    storeRegister(state, i, true);
+    return;
+  }
+  state.condition(C1, 0);
+  state.pop();
 }
 
 /** FIST, FISTP and FISTTP (`truncate`). */
@@ -213,9 +228,15 @@ export function moveIf(state: X87State, condition: number, negated: boolean, i: 
     if (state.underflow()) state.write(0, INDEFINITE);
     return;
   }
-  state.condition(C1, 0);
   const holds = (state.eflags & (MOVE_FLAGS[condition & 3] ?? 0)) !== 0;
   if (holds !== negated) state.copy(state.slot(i), state.slot(0));
+}
+
+/** FFREE, and FFREEP with its undocumented pop. */
+export function freeRegister(state: X87State, i: number, pop: boolean): void {
+  state.free(i);
+  state.condition(C1, 0);
+  if (pop) state.pop();
 }
 
 /** FINCSTP and FDECSTP. */

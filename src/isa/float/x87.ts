@@ -136,13 +136,13 @@ const FSTP = register("fstp", (state, i) => transfer.storeRegister(state, i, tru
 /** Register forms whose eight encodings differ in ST(i) alone, by opcode - D8h and the reg field. */
 const ROWS: readonly (readonly (Instruction | undefined)[])[] = [
   registerRow("", false, false).with(2, FCOM).with(3, FCOMP),
-  [register("fld", transfer.loadRegister), FXCH, undefined, FSTP],
+  [register("fld", transfer.loadRegister), FXCH, undefined, register("fstpnce", transfer.storeRegisterUnchecked)],
   moves("fcmov", false),
   [...moves("fcmovn", true), undefined, comparisonFlags("fucomi", false, false), comparisonFlags("fcomi", true, false)],
   // The aliases of FCOM, FCOMP, FXCH and FSTP below are undocumented and everywhere.
   registerRow(" to", true, false).with(2, FCOM).with(3, FCOMP),
   [
-    register("ffree", (state, i) => state.free(i)),
+    register("ffree", (state, i) => transfer.freeRegister(state, i, false)),
     FXCH,
     register("fst", (state, i) => transfer.storeRegister(state, i, false)),
     FSTP,
@@ -151,10 +151,7 @@ const ROWS: readonly (readonly (Instruction | undefined)[])[] = [
   ],
   registerRow("p", true, true).with(2, FCOMP),
   [
-    register("ffreep", (state, i) => {
-      state.free(i);
-      state.pop();
-    }),
+    register("ffreep", (state, i) => transfer.freeRegister(state, i, true)),
     FXCH,
     FSTP,
     FSTP,
