@@ -14,11 +14,13 @@ import type { Device, IrqLine, SavedDevice } from "../devices/device.ts";
 import { InterruptFabric, type ProcessorInterrupts } from "../devices/interrupts/fabric.ts";
 import { mayBlock, SharedLock } from "../devices/lock.ts";
 import { acpiPm, pressPowerButton, SCI_IRQ } from "../devices/pc/acpi-pm.ts";
+import { hpet, legacyReplacement } from "../devices/pc/hpet.ts";
 import { i8042 } from "../devices/pc/i8042.ts";
 import { pit } from "../devices/pc/pit.ts";
 import { postPort } from "../devices/pc/post-port.ts";
 import { rtc } from "../devices/pc/rtc.ts";
 import { COM1_IRQ, drainUart, receiveUart, uart } from "../devices/pc/uart.ts";
+import { hostBridge, pciHost, PciFunctions } from "../devices/pci/pci-host.ts";
 import { StateArena } from "../devices/state.ts";
 import { HIGH_RAM_START, LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
 
@@ -91,6 +93,23 @@ export class Board {
         yieldToHost: () => output.waitForRoom(HOST_PATIENCE_MS),
       },
     });
+    const timerLine = fabric.isaLine(0);
+    const clockLine = fabric.isaLine(8);
+    const timers = hpet.instantiate({
+      ...place,
+      port: {
+        legacy: [fabric.isaLine(0), fabric.isaLine(8)],
+        routes: Array.from({ length: 8 }, (_, i) => fabric.line(16 + i)),
+        legacyChanged() {
+          timerLine.lower();
+          clockLine.lower();
+        },
+      },
+    });
+    const unlessReplaced = (line: IrqLine): IrqLine => gate(line, () => !legacyReplacement(timers.context));
+    const functions = new PciFunctions();
+    const bridge = hostBridge.instantiate({ ...place, port: null });
+    functions.attach(0, 0, 0, bridge);
     this.#pm = acpiPm.instantiate({
       ...place,
       irq: fabric.isaLine(SCI_IRQ),
@@ -99,15 +118,18 @@ export class Board {
     const onBus: Device[] = [
       fabric.pic,
       fabric.ioapic,
-      pit.instantiate({ ...place, irq: fabric.isaLine(0), port: null }),
+      pit.instantiate({ ...place, irq: unlessReplaced(timerLine), port: null }),
       rtc.instantiate({
         ...place,
-        irq: fabric.isaLine(8),
+        irq: unlessReplaced(clockLine),
         port: { lowRamBytes: Math.min(ramBytes, LOW_RAM_LIMIT), highRamBytes: Math.max(ramBytes - LOW_RAM_LIMIT, 0) },
       }),
       com1,
       i8042.instantiate({ ...place, irq: fabric.isaLine(1), port: { reset: requestReset } }),
       this.#pm,
+      timers,
+      bridge,
+      pciHost.instantiate({ ...place, port: { functions, reset: requestReset } }),
       postPort.instantiate({ ...place, port: null }),
     ];
     for (const device of onBus) this.deviceBus.attach(device);
@@ -250,6 +272,17 @@ export class Board {
 }
 
 export const createBoard = (options: BoardOptions): Board => new Board(options);
+
+/** A line that its source reaches only while `open` says so. */
+const gate = (line: IrqLine, open: () => boolean): IrqLine => ({
+  raise() {
+    if (open()) line.raise();
+  },
+  lower: () => line.lower(),
+  pulse() {
+    if (open()) line.pulse();
+  },
+});
 
 /** A processor's accesses: its own local APIC first, then the shared bus, each under the lock. */
 class ProcessorBus implements Bus {

@@ -79,7 +79,7 @@ export class InterruptFabric {
     this.ioapic = ioapic.instantiate({
       arena,
       clock,
-      port: { send: this.send, changed: () => this.#refresh(0) },
+      port: { id: vcpus, send: this.send, changed: () => this.#refresh(0) },
     });
     this.#lapics = Array.from({ length: vcpus }, (_, index) =>
       lapic.instantiate({

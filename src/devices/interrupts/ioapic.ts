@@ -14,6 +14,8 @@ export const IOAPIC_PINS = 24;
 const VERSION = 0x20;
 
 export interface IoapicPort {
+  /** Its APIC id after reset: one that no processor has. */
+  readonly id: number;
   readonly send: SendMessage;
   /** The ExtINT path through pin 0 may have changed. */
   changed(): void;
@@ -44,7 +46,8 @@ export const ioapic = defineDevice<IoapicPort>()({
   ranges: [mmio(IOAPIC_ADDRESS, 0x1000)],
   widths: { min: 4, max: 4 },
   state: STATE,
-  reset({ state }) {
+  reset({ state, port }) {
+    state.id = port.id & 0x0f;
     state.low.fill(MASKED);
   },
   read({ state }, offset) {
