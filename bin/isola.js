@@ -70,7 +70,7 @@ if (Number(process.versions.node.split(".")[0]) >= WANTED_MAJOR) {
   if (node === undefined) {
     console.error(
       `isola: this is Node ${process.versions.node}, and none is installed for ${process.platform}-${process.arch}; ` +
-        `wanted: Node ${WANTED_MAJOR} or later in the PATH (https://nodejs.org)`,
+        `wanted: \`npm ci\`, which brings one, or Node ${WANTED_MAJOR} or later in the PATH (https://nodejs.org)`,
     );
     process.exit(1);
   }
