@@ -193,6 +193,11 @@ export class Semantics extends Builder {
     const { addressSize } = this.context;
     this.setGpr(register, addressSize, this.fit(value, addressSize));
   }
+  /** An offset (i64) cut to the address size. */
+  cutToAddress(offset: Value): Value {
+    const { addressSize } = this.context;
+    return addressSize === 64 ? offset : this.and(offset, addressSize === 32 ? 0xffff_ffff : 0xffff);
+  }
   /** Moves a segment's base, in the register and in the contexts that effective addresses are formed by. */
   setSegmentBase(segment: Segment, base: Value): void {
     this.setState(segmentField(segment, "base").offset, 64, base);

@@ -47,7 +47,11 @@ export const STATE = {
   zero: field("i64"),
   /** Linear address of the page that holds the code being executed. */
   pageBase: field("i64"),
+  /** Instruction pointer: an offset in CS; linear = rip + codeBase. */
   rip: field("i64"),
+  /** CS base outside 64-bit mode, else 0; and what an instruction pointer is cut to. */
+  codeBase: field("i64"),
+  ripMask: field("i64"),
   /** Result of the last flag-setting operation, sign-extended: ZF is "= 0", SF its sign [flags.ts]. */
   flagsResult: field("i64"),
   /** Carry bits of that operation [flags.ts]. */
@@ -80,6 +84,12 @@ export const STATE = {
   /** Second page of an instruction that crosses pages, as linear address. */
   scratch: field("i64"),
   scratch2: field("i64"),
+
+  /** How linear addresses are translated [memory-core.ts, PAGING]. */
+  pagingMode: field("i32"),
+  /** Left by the last page walk: log2 of the page's size, and whether it may be entered for writing. */
+  walkShift: field("i32"),
+  walkWritable: field("i32"),
 
   cr0: field("i64"),
   cr2: field("i64"),

@@ -1,0 +1,74 @@
+/**
+ * Handlers: an instruction's effect, built for one combination of operand kinds, widths and context. A handler is made
+ * when the decoder first meets its combination; hot ones lie in the interpreter's loop, the others in a function table.
+ */
+
+import type { AddressForm, Decoded } from "../../isa/decode.ts";
+import { NO_OPERAND } from "../../isa/decode.ts";
+import type { HelperCall, Operand, Statement, ValueType } from "../../isa/ir.ts";
+import { type Context, Semantics } from "../../isa/semantics.ts";
+
+export interface Handler {
+  /** Names the combination, for statistics and traces: `ADD r64 m64`. */
+  readonly name: string;
+  readonly statements: readonly Statement[];
+  readonly operands: readonly Operand[];
+  readonly addressForm: AddressForm;
+  readonly context: Context;
+}
+
+/** The combination that a decoded instruction needs. */
+export function handlerName(decoded: Decoded): string {
+  const { form, operands, context, addressForm } = decoded;
+  let name = form.instruction.name;
+  for (const { kind, bits } of operands) {
+    name += ` ${kind === "mem" ? `${addressForm === "simple" ? "m" : addressForm === "full" ? "M" : "o"}` : kind[0]}${bits}`;
+  }
+  const vector = operands.some((o) => o.partial === true);
+  name += ` /${context.operandSize}${context.long ? "" : "-"}${vector ? "v" : ""}`;
+  for (const part of form.instruction.uses ?? []) name += ` ${part}=${context[part]}`;
+  // The immediates of a stack operation's width: pushes and the like need it whether they say so or not.
+  if (!context.long) name += ` s${context.stackSize}`;
+  return name;
+}
+
+export function buildHandler(name: string, decoded: Decoded): Handler {
+  const m = new Semantics(decoded.context);
+  const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = decoded.operands;
+  decoded.form.instruction.effect(m, a, b, c);
+  return { name, statements: m.finish(), operands: decoded.operands, addressForm: decoded.addressForm, context: decoded.context };
+}
+
+/** The handler of bytes that are no instruction: #UD, or #GP(0) for one that is too long. */
+export function faultHandler(name: string, vector: number, error?: number): Handler {
+  const context: Context = {
+    operandSize: 32,
+    addressSize: 64,
+    stackSize: 64,
+    rep: "none",
+    lock: false,
+    segment: "ds",
+    long: true,
+  };
+  const m = new Semantics(context);
+  m.fault(vector, error);
+  return { name, statements: m.finish(), operands: [], addressForm: "simple", context };
+}
+
+/** Helper calls in a handler, by name, with their signatures. */
+export function helperCalls(statements: readonly Statement[]): Map<string, { params: ValueType[]; result: ValueType | undefined }> {
+  const found = new Map<string, { params: ValueType[]; result: ValueType | undefined }>();
+  const add = (call: HelperCall) => found.set(call.name, { params: call.args.map((a) => a.type), result: call.result });
+  const visit = (list: readonly Statement[]) => {
+    for (const s of list) {
+      if (s.kind === "call") add(s.call);
+      else if (s.kind === "evaluate" && s.value.source.kind === "helper") add(s.value.source.call);
+      else if (s.kind === "if") {
+        visit(s.then);
+        visit(s.else);
+      }
+    }
+  };
+  visit(statements);
+  return found;
+}

@@ -1,0 +1,443 @@
+/**
+ * The interpreter tier: one WebAssembly function that runs decoded records, `loop` + `br_table`, with the hot handlers
+ * inline and the rest called through a table (design: measured twice as fast as chains of tail calls).
+ */
+
+import { STATE } from "../../isa/state.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
+import type { CodeWriter } from "../../wasm/code.ts";
+import { ModuleBuilder } from "../../wasm/module.ts";
+import { type Handler, helperCalls } from "./handlers.ts";
+import { EXIT, HANDLER, JUMP_CACHE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
+import { type CoreFunctions, type LowerTarget, Lowering, LocalPool } from "./lower.ts";
+import { type MemoryCore, pushJumpSlot } from "./memory-core.ts";
+
+/** Functions that handlers call by name: the memory core's and TypeScript's. */
+export type HelperImports = Record<string, (...args: never[]) => unknown>;
+
+const CORE_IMPORTS = [
+  ["load", ["i64", "i32"], ["i64"]],
+  ["store", ["i64", "i32", "i64"], []],
+  ["loadForWrite", ["i64", "i32"], ["i64"]],
+  ["probeWrite", ["i64", "i32"], []],
+  ["lookup", ["i64"], ["i32"]],
+  ["fetch", ["i64"], ["i64"]],
+] as const;
+
+/** How many handlers the table can hold at most. */
+const TABLE_SIZE = 16384;
+
+export class Interpreter {
+  readonly #memory: GuestMemory;
+  readonly #core: MemoryCore;
+  readonly #helpers: HelperImports;
+  readonly #table: WebAssembly.Table;
+  #next: number = HANDLER.first;
+  /** Runs records from RIP for at most about `fuel` instructions; why it stopped (EXIT). */
+  readonly run: (fuel: number) => number;
+  /** Handlers' names by number, for traces and statistics. */
+  readonly names: string[] = ["stale", "goto", "poll", "crossing"];
+
+  constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Handler[]) {
+    this.#memory = memory;
+    this.#core = core;
+    this.#helpers = helpers;
+    this.#table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_SIZE });
+    for (const handler of hot) {
+      this.names.push(handler.name);
+      this.#next++;
+    }
+    this.run = this.#instantiate(this.#buildLoop(hot)).run as (fuel: number) => number;
+  }
+
+  /** Compiles handlers into the table; their numbers, in order. */
+  add(handlers: readonly Handler[]): number[] {
+    const { module, core, helper } = this.#begin(handlers);
+    const first = this.#next;
+    if (first + handlers.length > TABLE_SIZE) throw new Error(`the engine holds at most ${TABLE_SIZE} handlers`);
+    for (const [i, handler] of handlers.entries()) {
+      const { code } = module.function(["i32"], ["i32"], `h${i}`);
+      lowerFunction(code, handler, core, helper);
+    }
+    const exports = this.#instantiate(module.finish());
+    const numbers: number[] = [];
+    for (const [i, handler] of handlers.entries()) {
+      this.#table.set(this.#next, exports[`h${i}`]);
+      this.names.push(handler.name);
+      numbers.push(this.#next++);
+    }
+    return numbers;
+  }
+
+  #instantiate(bytes: Uint8Array<ArrayBuffer>): Record<string, unknown> {
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+      env: { memory: this.#memory.memory, table: this.#table },
+      core: this.#core as unknown as WebAssembly.ModuleImports,
+      helpers: this.#helpers as WebAssembly.ModuleImports,
+    });
+    return instance.exports;
+  }
+
+  /** A module with the memory, the core and the helpers of `handlers` imported. */
+  #begin(handlers: readonly Handler[]) {
+    const module = new ModuleBuilder();
+    const pages = this.#memory.memory.buffer.byteLength / 65536;
+    module.importMemory("env", "memory", pages, pages);
+    module.importTable("env", "table", TABLE_SIZE);
+    const core = Object.fromEntries(
+      CORE_IMPORTS.map(([name, params, results]) => [name, module.importFunction("core", name, params, results)]),
+    ) as unknown as CoreFunctions & { lookup: number; fetch: number };
+    const imported = new Map<string, number>();
+    for (const handler of handlers) {
+      for (const [name, { params, result }] of helperCalls(handler.statements)) {
+        if (imported.has(name)) continue;
+        const from = name in this.#core ? "core" : "helpers";
+        if (from === "helpers" && !(name in this.#helpers)) throw new Error(`no engine helper is called ${name}`);
+        imported.set(name, module.importFunction(from, name, params, result === undefined ? [] : [result]));
+      }
+    }
+    const helper = (name: string): number => {
+      const index = imported.get(name);
+      if (index === undefined) throw new Error(`helper ${name} was not imported`);
+      return index;
+    };
+    return { module, core, helper };
+  }
+
+  #buildLoop(hot: readonly Handler[]): Uint8Array<ArrayBuffer> {
+    const { module, core, helper } = this.#begin(hot);
+    const handlerType = module.type(["i32"], ["i32"]);
+    const { code } = module.function(["i32"], ["i32"], "run");
+    const fuel = 0;
+    const record = code.local("i32");
+    const link = code.local("i32");
+    const tlb = code.local("i32");
+    const slot = code.local("i32");
+    const status = code.local("i32");
+    const initialFuel = code.local("i32");
+    const rip = code.local("i64");
+
+    const loadField32 = (name: keyof typeof STATE) => {
+      code.i32(0);
+      code.memory("i32.load", STATE_BASE + STATE[name].offset);
+    };
+    const loadField64 = (name: keyof typeof STATE) => {
+      code.i32(0);
+      code.memory("i64.load", STATE_BASE + STATE[name].offset);
+    };
+    /** Sets RIP from a linear address. */
+    const setRip = (pushLinear: () => void) => {
+      code.i32(0);
+      pushLinear();
+      loadField64("codeBase");
+      code.op("i64.sub");
+      loadField64("ripMask");
+      code.op("i64.and");
+      code.memory("i64.store", STATE_BASE + STATE.rip.offset);
+    };
+    /** Linear address of the present record. */
+    const pushRecordRip = () => {
+      code.i32(0);
+      code.memory("i64.load", STATE_BASE + STATE.pageBase.offset);
+      code.get(record);
+      code.memory("i64.load16_u", RECORD.offset);
+      code.op("i64.add");
+    };
+    const pushTarget = () => {
+      code.i32(0);
+      code.memory("i64.load", STATE_BASE + STATE.pageBase.offset);
+      code.get(record);
+      code.memory("i64.load", RECORD.immediate);
+      code.op("i64.add");
+    };
+    const reloadTlb = () => {
+      loadField32("tlbBase");
+      code.set(tlb);
+    };
+    const exit = (reason: number) => {
+      code.i32(0);
+      code.i32(0);
+      code.memory("i64.load", STATE_BASE + STATE.retired.offset);
+      code.get(initialFuel);
+      code.get(fuel);
+      code.op("i32.sub");
+      code.op("i64.extend_i32_s");
+      code.op("i64.add");
+      code.memory("i64.store", STATE_BASE + STATE.retired.offset);
+      code.i32(reason);
+      code.return();
+    };
+    const spendFuel = () => {
+      code.get(fuel);
+      code.get(record);
+      code.memory("i32.load16_u", RECORD.count);
+      code.op("i32.sub");
+      code.set(fuel);
+    };
+    const outOfFuel = () => {
+      code.get(fuel);
+      code.i32(0);
+      code.op("i32.lt_s");
+    };
+
+    code.get(fuel);
+    code.set(initialFuel);
+    reloadTlb();
+    code.block();
+    const faulted = code.depth;
+    code.loop();
+    const dispatch = code.depth;
+    outOfFuel();
+    code.if();
+    exit(EXIT.slice);
+    code.end();
+    loadField64("rip");
+    loadField64("codeBase");
+    code.op("i64.add");
+    code.set(rip);
+    pushJumpSlot(code, rip);
+    code.tee(slot);
+    code.memory("i64.load", JUMP_CACHE.base);
+    code.get(rip);
+    code.op("i64.eq");
+    code.get(slot);
+    code.memory("i32.load", JUMP_CACHE.base + 12);
+    loadField32("jumpContext");
+    code.op("i32.eq");
+    code.op("i32.and");
+    code.if();
+    code.get(slot);
+    code.memory("i32.load", JUMP_CACHE.base + 8);
+    code.set(record);
+    code.else();
+    code.get(rip);
+    code.call(core.lookup);
+    code.tee(record);
+    code.op("i32.eqz");
+    code.if();
+    exit(EXIT.decode);
+    code.end();
+    code.end();
+    // A direct jump within its page remembers where it went: the page's traces die together.
+    code.get(link);
+    code.if();
+    code.get(rip);
+    code.i32(0);
+    code.memory("i64.load", STATE_BASE + STATE.pageBase.offset);
+    code.op("i64.xor");
+    code.i64(0x1000n);
+    code.op("i64.lt_u");
+    code.if();
+    code.get(link);
+    code.get(record);
+    code.memory("i32.store", RECORD.link);
+    code.end();
+    code.i32(0);
+    code.set(link);
+    code.end();
+    code.i32(0);
+    code.get(rip);
+    code.i64(~0xfffn);
+    code.op("i64.and");
+    code.memory("i64.store", STATE_BASE + STATE.pageBase.offset);
+
+    code.loop();
+    const next = code.depth;
+    const advance = () => {
+      code.get(record);
+      code.i32(RECORD.bytes);
+      code.op("i32.add");
+      code.set(record);
+      code.br(next);
+    };
+    const relative = () => {
+      spendFuel();
+      code.get(record);
+      code.memory("i32.load", RECORD.link);
+      code.tee(slot);
+      code.if();
+      {
+        outOfFuel();
+        code.if();
+        setRip(pushTarget);
+        exit(EXIT.slice);
+        code.end();
+        code.get(slot);
+        code.set(record);
+        code.br(next);
+      }
+      code.end();
+      setRip(pushTarget);
+      code.get(record);
+      code.set(link);
+      code.br(dispatch);
+    };
+    const toDispatch = () => {
+      spendFuel();
+      code.br(dispatch);
+    };
+    const repeat = () => {
+      code.get(fuel);
+      code.i32(1);
+      code.op("i32.sub");
+      code.set(fuel);
+      outOfFuel();
+      code.if();
+      setRip(pushRecordRip);
+      exit(EXIT.slice);
+      code.end();
+      code.br(next);
+    };
+    const poll = () => {
+      spendFuel();
+      exit(EXIT.poll);
+    };
+    const target: LowerTarget = {
+      code,
+      locals: new LocalPool(code),
+      record,
+      pushTlb: () => code.get(tlb),
+      viewChanged: reloadTlb,
+      core,
+      helper,
+      exits: {
+        next: advance,
+        dispatch: toDispatch,
+        relative,
+        fault: () => code.br(faulted),
+        repeat,
+        poll,
+      },
+    };
+
+    // Numbers below HANDLER.first are written out here; then come the hot ones; the rest is in the table.
+    const inline: (() => void)[] = [
+      () => {
+        setRip(pushRecordRip);
+        code.br(dispatch);
+      },
+      relative,
+      () => {
+        setRip(pushTarget);
+        poll();
+      },
+      () => this.#crossing(code, record, core, advance, () => exit(EXIT.decode), pushRecordRip, setRip),
+      ...hot.map((handler) => () => {
+        target.locals.reset();
+        new Lowering(target, handler).handler(handler.statements);
+      }),
+    ];
+    code.block();
+    const outOfLine = code.depth;
+    const labels: number[] = [];
+    for (let i = 0; i < inline.length; i++) {
+      code.block();
+      labels.push(code.depth);
+    }
+    code.get(record);
+    code.memory("i32.load16_u", RECORD.handler);
+    // The innermost block was opened last: it is handler 0.
+    code.brTable([...labels].reverse(), outOfLine);
+    for (const emit of inline) {
+      code.end();
+      emit();
+    }
+    code.end();
+    code.get(record);
+    code.get(record);
+    code.memory("i32.load16_u", RECORD.handler);
+    code.callIndirect(handlerType);
+    code.set(status);
+    reloadTlb();
+    code.get(status);
+    code.op("i32.eqz");
+    code.if();
+    advance();
+    code.end();
+    const when = (value: number, emit: () => void) => {
+      code.get(status);
+      code.i32(value);
+      code.op("i32.eq");
+      code.if();
+      emit();
+      code.end();
+    };
+    when(STATUS.dispatch, toDispatch);
+    when(STATUS.fault, () => code.br(faulted));
+    when(STATUS.repeat, repeat);
+    poll();
+    code.end(); // next
+    code.end(); // dispatch
+    code.unreachable();
+    code.end(); // faulted
+    setRip(pushRecordRip);
+    exit(EXIT.fault);
+    code.unreachable();
+    return module.finish();
+  }
+
+  /** Goes on only if the next page is still the physical one that the instruction was decoded from. */
+  #crossing(
+    code: CodeWriter,
+    record: number,
+    core: { fetch: number },
+    advance: () => void,
+    decode: () => void,
+    pushRecordRip: () => void,
+    setRip: (push: () => void) => void,
+  ): void {
+    code.get(record);
+    code.memory("i64.load", RECORD.immediate);
+    code.i32(0);
+    code.memory("i64.load", STATE_BASE + STATE.pageBase.offset);
+    code.i64(0x1000n);
+    code.op("i64.add");
+    code.call(core.fetch);
+    code.op("i64.ne");
+    code.if();
+    setRip(pushRecordRip);
+    decode();
+    code.end();
+    advance();
+  }
+}
+
+/** A handler as a function: (record) -> STATUS. */
+function lowerFunction(code: CodeWriter, handler: Handler, core: CoreFunctions, helper: (name: string) => number): void {
+  const leave = (status: number) => () => {
+    code.i32(status);
+    code.return();
+  };
+  const target: LowerTarget = {
+    code,
+    locals: new LocalPool(code),
+    record: 0,
+    pushTlb: () => {
+      code.i32(0);
+      code.memory("i32.load", STATE_BASE + STATE.tlbBase.offset);
+    },
+    viewChanged: () => {},
+    core,
+    helper,
+    exits: {
+      next: leave(STATUS.next),
+      dispatch: leave(STATUS.dispatch),
+      relative: () => {
+        code.i32(0);
+        code.i32(0);
+        code.memory("i64.load", STATE_BASE + STATE.pageBase.offset);
+        code.get(0);
+        code.memory("i64.load", RECORD.immediate);
+        code.op("i64.add");
+        code.memory("i64.store", STATE_BASE + STATE.rip.offset);
+        code.i32(STATUS.dispatch);
+        code.return();
+      },
+      fault: leave(STATUS.fault),
+      repeat: leave(STATUS.repeat),
+      poll: leave(STATUS.poll),
+    },
+  };
+  new Lowering(target, handler).handler(handler.statements);
+  code.unreachable();
+}

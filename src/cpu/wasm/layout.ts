@@ -1,0 +1,85 @@
+/** Where the portable engine keeps its own data: byte offsets in the VM's shared memory, all below ENGINE_BYTES. */
+
+import { ENGINE_BYTES } from "../../memory/guest-memory.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** The vCPU's architectural state [isa/state.ts]. Address 0 stays unused, so that 0 can mean "none". */
+export const STATE_BASE = 4 * KIB;
+
+/**
+ * The software TLB: for each view a table for reads, then one for writes. An entry is {tag i64, addend i32, pad}: the
+ * tag is the linear page address, and linear + addend is the place in the memory. A tag that matches nothing is 1.
+ */
+export const TLB = {
+  base: 64 * KIB,
+  entries: 2048,
+  entryBytes: 16,
+  /** From a view's read table to its write table. */
+  writeDelta: 2048 * 16,
+  viewBytes: 2 * 2048 * 16,
+  /** 0: supervisor; 1: supervisor with EFLAGS.AC (SMAP lifted); 2: user. */
+  views: 3,
+  end: 64 * KIB + 3 * 2 * 2048 * 16,
+} as const;
+
+/** Addresses of entries filled since the last flush, i32 each, so that a small working set is flushed cheaply. */
+export const TLB_LOG = { base: 512 * KIB, capacity: 1024, count: 516 * KIB } as const;
+/** A bit for each hash of a 2 MiB or 1 GiB region that a large page was filled from: INVLPG there flushes all. */
+export const LARGE_PAGES = { base: 520 * KIB, bytes: 4 * KIB } as const;
+/** Instruction-fetch TLB: {tag i64, physical page i64}. */
+export const FETCH_TLB = { base: 528 * KIB, entries: 256 } as const;
+/** Jump cache: {RIP i64, record i32, jumpContext i32}. */
+export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
+
+/** Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. */
+export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
+/** One byte a RAM page: 1 where decoded code lies. */
+export const CODE_MAP = 4 * MIB;
+/** Decoded records. */
+export const ARENA = { base: 8 * MIB, end: ENGINE_BYTES } as const;
+
+/**
+ * A decoded instruction. Register fields are byte offsets into the state.
+ *
+ *   0 u16 handler    2 u16 offset in the page     4 u16 reg0    6 u16 reg1
+ *   8 u16 base      10 u16 index    12 u16 address context    14 u8 scale    15 u8 length
+ *  16 i32 displacement, or the linked record of a direct jump    20 u16 reg2    22 u16 instructions since the last exit
+ *  24 i64 immediate, or a relative target from the page's start
+ */
+export const RECORD = {
+  bytes: 32,
+  handler: 0,
+  offset: 2,
+  reg: [4, 6, 20],
+  base: 8,
+  index: 10,
+  context: 12,
+  scale: 14,
+  length: 15,
+  displacement: 16,
+  link: 16,
+  count: 22,
+  immediate: 24,
+} as const;
+
+/** Handlers that no instruction stands for. */
+export const HANDLER = {
+  /** Code that has been overwritten: look RIP up again. */
+  stale: 0,
+  /** The trace goes on elsewhere: at `immediate` from the page's start. */
+  goto: 1,
+  /** The same, after a look for interrupts. */
+  poll: 2,
+  /** An instruction crosses into the next page: go on if that page is still at physical `immediate`. */
+  crossing: 3,
+  /** First of the generated ones. */
+  first: 4,
+} as const;
+
+/** What the interpreter's loop returns. */
+export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4 } as const;
+
+/** What a handler outside the loop returns. */
+export const STATUS = { next: 0, dispatch: 1, fault: 2, repeat: 3, poll: 4 } as const;

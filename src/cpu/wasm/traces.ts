@@ -1,0 +1,302 @@
+/**
+ * Decoded code: straight lines of instructions turned into records in the shared memory, found by physical address and
+ * decode context, and forgotten when their bytes are written.
+ */
+
+import { DECODE, type Decoded, Decoder } from "../../isa/decode.ts";
+import type { Instruction } from "../../isa/instruction.ts";
+import { EXCEPTION } from "../../isa/semantics.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
+import { buildHandler, faultHandler, type Handler, handlerName } from "./handlers.ts";
+import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
+
+const PAGE_BYTES = 4096;
+const MAX_INSTRUCTIONS = 64;
+const LONGEST = 15;
+/** Records a trace takes at most: its instructions, a crossing check and an ending. */
+const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
+
+/** What the traces need of the engine. */
+export interface TraceHost {
+  /** Physical address of code at a linear address; throws GuestFault. */
+  fetch(linear: bigint): number;
+  /** Compiles handlers that are met for the first time; their numbers. */
+  addHandlers(handlers: readonly Handler[]): number[];
+  /** Called where records may no longer be reached by old jump-cache entries. */
+  forgetJumps(): void;
+  /** A page now holds code: no view may write it unseen. */
+  forgetWritable(): void;
+  /** An instruction that the table lacks, by its bytes. */
+  onUndefined(bytes: Uint8Array): void;
+}
+
+interface Trace {
+  readonly start: number;
+  readonly end: number;
+  readonly slot: number;
+}
+
+interface CodePage {
+  readonly traces: Trace[];
+  /** One bit a byte that some trace was decoded from. */
+  readonly bytes: Uint8Array;
+}
+
+interface Line {
+  readonly decoded: Decoded;
+  /** Offset of the instruction from the page's start; at most 4095. */
+  readonly offset: number;
+  readonly handler: number;
+}
+
+export class TraceCache {
+  readonly #memory: GuestMemory;
+  readonly #host: TraceHost;
+  readonly #decoder: Decoder;
+  readonly #view: DataView;
+  readonly #words: Int32Array;
+  readonly #pages = new Map<number, CodePage>();
+  readonly #numbers = new Map<string, number>();
+  readonly #undefined: number;
+  readonly #tooLong: number;
+  #top: number = ARENA.base;
+
+  constructor(memory: GuestMemory, host: TraceHost, instructions: readonly Instruction[], features?: ReadonlySet<string>) {
+    this.#memory = memory;
+    this.#host = host;
+    this.#decoder = new Decoder(instructions, features);
+    this.#view = memory.view;
+    this.#words = new Int32Array(memory.memory.buffer);
+    const [ud, gp] = host.addHandlers([
+      faultHandler("undefined", EXCEPTION.UD),
+      faultHandler("too long", EXCEPTION.GP, 0),
+    ]);
+    this.#undefined = ud ?? 0;
+    this.#tooLong = gp ?? 0;
+  }
+
+  get decoder(): Decoder {
+    return this.#decoder;
+  }
+
+  /** Tells the number of a handler that is built into the loop. */
+  register(name: string, number: number): void {
+    this.#numbers.set(name, number);
+  }
+
+  /** Decodes the trace at a linear address and enters it under its physical one. Throws GuestFault if the fetch faults. */
+  decode(linear: bigint, mode: number): void {
+    const physical = this.#host.fetch(linear);
+    if (this.#top + MAX_RECORDS * RECORD.bytes > ARENA.end) this.clear();
+    const pageAddress = physical - (physical % PAGE_BYTES);
+    const page = this.#pageBytes(pageAddress);
+    const start = physical % PAGE_BYTES;
+    const lines: Line[] = [];
+    let at = start;
+    let ending: "none" | "goto" | "poll" | "undefined" | "long" = "goto";
+    let crossing: number | undefined;
+    let shadow = false;
+    const single = (mode & DECODE.singleStep) !== 0;
+
+    while (lines.length < (single ? 1 : MAX_INSTRUCTIONS)) {
+      if (at >= PAGE_BYTES) break;
+      let decoded = this.#decoder.decode(page.subarray(at, Math.min(at + LONGEST, PAGE_BYTES)), mode);
+      if (decoded === "short") {
+        // The instruction goes on in the next page: it makes a trace of its own, which checks that page each time.
+        if (lines.length > 0) break;
+        const next = this.#host.fetch((linear & ~0xfffn) + 0x1000n);
+        const joined = new Uint8Array(LONGEST);
+        const head = page.subarray(at);
+        joined.set(head);
+        joined.set(this.#pageBytes(next - (next % PAGE_BYTES)).subarray(0, LONGEST - head.length), head.length);
+        decoded = this.#decoder.decode(joined, mode);
+        crossing = next;
+        if (typeof decoded === "string") {
+          ending = decoded === "long" ? "long" : "undefined";
+          if (ending === "undefined") this.#host.onUndefined(joined);
+          break;
+        }
+      } else if (typeof decoded === "string") {
+        ending = decoded === "long" ? "long" : "undefined";
+        if (ending === "undefined") this.#host.onUndefined(page.slice(at, Math.min(at + LONGEST, PAGE_BYTES)));
+        break;
+      }
+      lines.push({ decoded, offset: at, handler: this.#handler(decoded) });
+      at += decoded.length;
+      const { instruction } = decoded.form;
+      if (instruction.ends === true) {
+        ending = "none";
+        break;
+      }
+      if (shadow) {
+        ending = "poll";
+        break;
+      }
+      shadow = instruction.shadow === true;
+      if (crossing !== undefined) break;
+    }
+    this.#write(physical, start, at, mode, lines, ending, crossing);
+  }
+
+  /** RAM of a page; what is no RAM reads as FF, which is no instruction. */
+  #pageBytes(pageAddress: number): Uint8Array {
+    return this.#memory.slice(pageAddress, PAGE_BYTES) ?? new Uint8Array(PAGE_BYTES).fill(0xff);
+  }
+
+  #handler(decoded: Decoded): number {
+    const name = handlerName(decoded);
+    let number = this.#numbers.get(name);
+    if (number === undefined) {
+      number = this.#host.addHandlers([buildHandler(name, decoded)])[0] ?? 0;
+      this.#numbers.set(name, number);
+    }
+    return number;
+  }
+
+  #write(
+    physical: number,
+    start: number,
+    end: number,
+    mode: number,
+    lines: readonly Line[],
+    ending: "none" | "goto" | "poll" | "undefined" | "long",
+    crossing: number | undefined,
+  ): void {
+    const view = this.#view;
+    const slot = this.#slot(physical, mode);
+    const first = this.#top;
+    let at = first;
+    let count = 0;
+    const put = (handler: number, offset: number) => {
+      this.#memory.bytes.fill(0, at, at + RECORD.bytes);
+      view.setUint16(at + RECORD.handler, handler, true);
+      view.setUint16(at + RECORD.offset, offset, true);
+    };
+    const next = () => {
+      at += RECORD.bytes;
+    };
+    if (crossing !== undefined) {
+      put(HANDLER.crossing, start);
+      view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
+      next();
+    }
+    for (const { decoded, offset, handler } of lines) {
+      put(handler, offset);
+      count++;
+      this.#fields(at, offset, decoded, count);
+      next();
+    }
+    if (ending !== "none") {
+      const handlers = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
+      put(handlers[ending], Math.min(end, PAGE_BYTES - 1));
+      view.setUint16(at + RECORD.count, count, true);
+      view.setBigInt64(at + RECORD.immediate, BigInt(end), true);
+      next();
+    }
+    this.#top = at;
+    this.#words[(slot + 8) >> 2] = first;
+    const trace = { start: first, end: at, slot };
+    const page = physical - (physical % PAGE_BYTES);
+    // An undefined instruction's bytes count too: when they are written, it may become a defined one.
+    const past = ending === "undefined" || ending === "long" ? end + LONGEST : end;
+    this.#own(page, start, Math.min(past, PAGE_BYTES), trace);
+    if (crossing !== undefined) this.#own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
+  }
+
+  #fields(at: number, offset: number, decoded: Decoded, count: number): void {
+    const view = this.#view;
+    for (const [i, register] of decoded.registers.entries()) {
+      const field = RECORD.reg[i];
+      if (field !== undefined) view.setUint16(at + field, register, true);
+    }
+    const end = offset + decoded.length;
+    view.setUint16(at + RECORD.base, decoded.base, true);
+    view.setUint16(at + RECORD.index, decoded.index, true);
+    view.setUint16(at + RECORD.context, decoded.addressContext, true);
+    view.setUint8(at + RECORD.scale, decoded.scale);
+    view.setUint8(at + RECORD.length, decoded.length);
+    view.setUint16(at + RECORD.count, count, true);
+    const displacement = decoded.ripRelative ? decoded.displacement + end : decoded.displacement;
+    if (displacement > 0x7fff_ffff) throw new Error("a RIP-relative operand lies beyond the engine's reach");
+    const relative = decoded.operands.some((o) => o.kind === "rel");
+    // A relative jump has no memory operand: its displacement field holds the link.
+    if (!relative) view.setInt32(at + RECORD.displacement, displacement, true);
+    view.setBigInt64(at + RECORD.immediate, relative ? decoded.immediate + BigInt(end) : decoded.immediate, true);
+  }
+
+  /** Takes a slot of the hash for a trace; its byte address. */
+  #slot(physical: number, mode: number): number {
+    const low = physical | 0;
+    const high = Math.floor(physical / 2 ** 32) | (mode << 16) | (1 << 28);
+    const words = this.#words;
+    const hash = Math.imul(low, 0x9e3779b1) >>> (32 - Math.log2(TRACE_HASH.entries));
+    for (let i = 0; i < TRACE_HASH.probes; i++) {
+      const slot = TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16;
+      const keyHigh = words[(slot + 4) >> 2] ?? 0;
+      // Empty, deleted (-1), or the same key: a trace whose other page was mapped anew is replaced.
+      if (keyHigh === 0 || keyHigh === -1 || (keyHigh === high && words[slot >> 2] === low)) {
+        words[slot >> 2] = low;
+        words[(slot + 4) >> 2] = high;
+        return slot;
+      }
+    }
+    // A full neighbourhood: begin anew.
+    this.clear();
+    return this.#slot(physical, mode);
+  }
+
+  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
+    const offset = this.#memory.offsetOf(pageAddress, 1);
+    if (offset < 0) return;
+    const number = this.#pageNumber(offset);
+    let page = this.#pages.get(number);
+    if (page === undefined) {
+      page = { traces: [], bytes: new Uint8Array(PAGE_BYTES / 8) };
+      this.#pages.set(number, page);
+      this.#memory.bytes[CODE_MAP + number] = 1;
+      this.#host.forgetWritable();
+    }
+    page.traces.push(trace);
+    for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
+  }
+
+  #pageNumber(place: number): number {
+    return (place - (this.#memory.regions[0]?.offset ?? 0)) >>> 12;
+  }
+
+  /** Bytes at a place in the memory are about to change. Whether the page still holds code afterwards. */
+  written(place: number, bytes: number): boolean {
+    const number = this.#pageNumber(place >>> 0);
+    const page = this.#pages.get(number);
+    if (page === undefined) return false;
+    const start = place & (PAGE_BYTES - 1);
+    let touched = false;
+    for (let i = start; i < Math.min(start + bytes, PAGE_BYTES) && !touched; i++) {
+      touched = ((page.bytes[i >> 3] ?? 0) & (1 << (i & 7))) !== 0;
+    }
+    if (!touched) return true;
+    for (const { start: from, end, slot } of page.traces) {
+      for (let record = from; record < end; record += RECORD.bytes) {
+        this.#view.setUint16(record + RECORD.handler, HANDLER.stale, true);
+      }
+      const words = this.#words;
+      if (words[(slot + 8) >> 2] === from) {
+        words[slot >> 2] = -1;
+        words[(slot + 4) >> 2] = -1;
+      }
+    }
+    this.#pages.delete(number);
+    this.#memory.bytes[CODE_MAP + number] = 0;
+    this.#host.forgetJumps();
+    return false;
+  }
+
+  /** Forgets all decoded code. Only between runs: no record may be in use. */
+  clear(): void {
+    for (const number of this.#pages.keys()) this.#memory.bytes[CODE_MAP + number] = 0;
+    this.#pages.clear();
+    this.#words.fill(0, TRACE_HASH.base >> 2, (TRACE_HASH.base >> 2) + TRACE_HASH.entries * 4);
+    this.#top = ARENA.base;
+    this.#host.forgetJumps();
+  }
+}

@@ -1,0 +1,420 @@
+/**
+ * Decodes x86 machine code by the instruction table [SDM 2 chapter 2].
+ *
+ * The result says which form it is, how its operands are reached, and the context its handler is built for. Decoding
+ * happens once per place in memory, so it favours clarity over speed.
+ */
+
+import { type Form, type Instruction, type OperandPattern, parseForm } from "./instruction.ts";
+import type { Bits, Operand } from "./ir.ts";
+import type { Context } from "./semantics.ts";
+import { addressContext, gprOffset, STATE, type Segment, X87_REGISTERS, xmmOffset } from "./state.ts";
+
+/** Bits of `decodeContext` in the state. */
+export const DECODE = {
+  long: 1 << 0,
+  /** CS.D: operands and addresses are 32 bits by default. */
+  code32: 1 << 1,
+  /** SS.B. */
+  stack32: 1 << 2,
+  /** RFLAGS.TF: one instruction a trace. */
+  singleStep: 1 << 3,
+} as const;
+
+/** How a memory operand's address is found: base + displacement; with index and segment; an absolute 64-bit offset. */
+export type AddressForm = "simple" | "full" | "absolute";
+
+export interface Decoded {
+  readonly form: Form;
+  readonly length: number;
+  readonly operands: readonly Operand[];
+  readonly context: Context;
+  /** State offsets of register operands, by operand index. */
+  readonly registers: readonly [number, number, number];
+  readonly addressForm: AddressForm;
+  readonly base: number;
+  readonly index: number;
+  readonly scale: number;
+  readonly displacement: number;
+  /** RIP-relative: the displacement counts from the next instruction, and base is the page. */
+  readonly ripRelative: boolean;
+  readonly addressContext: number;
+  readonly immediate: bigint;
+  /** Whether an implicit or explicit memory access goes by SS: a non-canonical address is #SS then. */
+  readonly stackSegment: boolean;
+}
+
+/** Why bytes could not be decoded. */
+export type DecodeFailure =
+  /** More bytes are needed than given. */
+  | "short"
+  /** No form: #UD. */
+  | "undefined"
+  /** Longer than 15 bytes: #GP(0). */
+  | "long";
+
+const MAX_LENGTH = 15;
+const PREFIX_SEGMENTS: ReadonlyMap<number, Segment> = new Map([
+  [0x26, "es"],
+  [0x2e, "cs"],
+  [0x36, "ss"],
+  [0x3e, "ds"],
+  [0x64, "fs"],
+  [0x65, "gs"],
+]);
+const NONE: Operand = { index: 3, kind: "imm", bits: 8 };
+export const NO_OPERAND = NONE;
+
+/** Base and index registers of 16-bit ModRM.rm [SDM 2 table 2-1]. */
+const MEMORY16: readonly (readonly [number, number])[] = [
+  [3, 6], [3, 7], [5, 6], [5, 7], [6, -1], [7, -1], [5, -1], [3, -1],
+];
+
+/** A decoder for one set of instructions; `features` are those the CPU model has. */
+export class Decoder {
+  /** Forms by map * 256 + opcode, the most specific first. */
+  readonly #forms: Form[][] = Array.from({ length: 4 * 256 }, () => []);
+  readonly forms: readonly Form[];
+
+  constructor(instructions: readonly Instruction[], features?: ReadonlySet<string>) {
+    const all: Form[] = [];
+    for (const instruction of instructions) {
+      if (instruction.feature !== undefined && features !== undefined && !features.has(instruction.feature)) continue;
+      for (const text of instruction.forms) all.push(parseForm(instruction, text));
+    }
+    this.forms = all;
+    for (const form of all) {
+      const codes = form.opcodeRegister ? [0, 1, 2, 3, 4, 5, 6, 7].map((r) => form.opcode + r) : [form.opcode];
+      for (const code of codes) this.#forms[form.map * 256 + code]?.push(form);
+    }
+    const rank = (form: Form) =>
+      (form.exact === undefined ? 4 : 0) + (form.prefix === "any" ? 2 : form.prefix === "NP" ? 1 : 0);
+    for (const list of this.#forms) list.sort((a, b) => rank(a) - rank(b));
+  }
+
+  /** Decodes the instruction at the start of `code`, of which at most 15 bytes are looked at. */
+  decode(code: Uint8Array, mode: number): Decoded | DecodeFailure {
+    const long = (mode & DECODE.long) !== 0;
+    let at = 0;
+    let rex = 0;
+    let operand66 = false;
+    let address67 = false;
+    let repeat = 0;
+    let lock = false;
+    let segment: Segment | undefined;
+    const available = Math.min(code.length, MAX_LENGTH);
+    const tooFar = (): DecodeFailure => (code.length >= MAX_LENGTH ? "long" : "short");
+
+    for (; ; at++) {
+      if (at >= available) return tooFar();
+      const byte = code[at] ?? 0;
+      if (long && (byte & 0xf0) === 0x40) {
+        rex = byte;
+        continue;
+      }
+      if (byte === 0x66) operand66 = true;
+      else if (byte === 0x67) address67 = true;
+      else if (byte === 0xf2 || byte === 0xf3) repeat = byte;
+      else if (byte === 0xf0) lock = true;
+      else {
+        const named = PREFIX_SEGMENTS.get(byte);
+        if (named === undefined) break;
+        // In 64-bit mode the four old segment overrides are ignored [SDM 2 §2.1.1].
+        if (!long || named === "fs" || named === "gs") segment = named;
+      }
+      rex = 0; // A REX prefix counts only right before the opcode.
+    }
+
+    let map: 0 | 1 | 2 | 3 = 0;
+    let opcode = code[at++] ?? 0;
+    if (opcode === 0x0f) {
+      if (at >= available) return tooFar();
+      map = 1;
+      opcode = code[at++] ?? 0;
+      if (opcode === 0x38 || opcode === 0x3a) {
+        map = opcode === 0x38 ? 2 : 3;
+        if (at >= available) return tooFar();
+        opcode = code[at++] ?? 0;
+      }
+    }
+    const candidates = this.#forms[map * 256 + opcode] ?? [];
+    if (candidates.length === 0) return "undefined";
+    let modrm = -1;
+    if (candidates.some((f) => f.modrm)) {
+      if (at >= available) return tooFar();
+      modrm = code[at] ?? 0;
+    }
+    const form = select(candidates, modrm, long, operand66, repeat);
+    if (form === undefined) return "undefined";
+    if (form.modrm) at++;
+
+    const isMemory = form.modrm && modrm < 0xc0;
+    if (lock && !(form.lock && isMemory)) return "undefined";
+    const mandatory66 = form.prefix === "66";
+    const rexW = (rex & 8) !== 0;
+    const operandSize = operandSizeOf(form, mode, operand66 && !mandatory66, rexW);
+    const addressSize = long ? (address67 ? 32 : 64) : ((mode & DECODE.code32) !== 0) !== address67 ? 32 : 16;
+
+    // --- ModRM, SIB, displacement ---
+    let base: number = STATE.zero.offset;
+    let index: number = STATE.zero.offset;
+    let scale = 0;
+    let displacement = 0;
+    let ripRelative = false;
+    let stackBased = false;
+    let hasIndex = false;
+    if (isMemory) {
+      const mod = modrm >> 6;
+      const rm = modrm & 7;
+      let displacementBytes = mod === 1 ? 1 : mod === 2 ? (addressSize === 16 ? 2 : 4) : 0;
+      if (addressSize === 16) {
+        const pair = MEMORY16[rm] ?? [0, 0];
+        if (mod === 0 && rm === 6) displacementBytes = 2;
+        else {
+          base = gprOffset(pair[0]);
+          stackBased = pair[0] === 5;
+          if (pair[1] >= 0) {
+            index = gprOffset(pair[1]);
+            hasIndex = true;
+          }
+        }
+      } else if (rm === 4) {
+        if (at >= available) return tooFar();
+        const sib = code[at++] ?? 0;
+        scale = sib >> 6;
+        const indexRegister = ((sib >> 3) & 7) | ((rex & 2) << 2);
+        if (indexRegister !== 4) {
+          index = gprOffset(indexRegister);
+          hasIndex = true;
+        }
+        if ((sib & 7) === 5 && mod === 0) displacementBytes = 4;
+        else {
+          const baseRegister = (sib & 7) | ((rex & 1) << 3);
+          base = gprOffset(baseRegister);
+          stackBased = baseRegister === 4 || baseRegister === 5;
+        }
+      } else if (rm === 5 && mod === 0) {
+        displacementBytes = 4;
+        if (long) {
+          ripRelative = true;
+          base = STATE.pageBase.offset;
+        }
+      } else {
+        const baseRegister = rm | ((rex & 1) << 3);
+        base = gprOffset(baseRegister);
+        stackBased = baseRegister === 4 || baseRegister === 5;
+      }
+      if (at + displacementBytes > available) return tooFar();
+      displacement = Number(signed(code, at, displacementBytes));
+      at += displacementBytes;
+    }
+
+    // --- operands ---
+    const operands: Operand[] = [];
+    const registers: [number, number, number] = [0, 0, 0];
+    let immediate = 0n;
+    let immediates = 0;
+    let absolute = false;
+    const reg = ((modrm >> 3) & 7) | ((rex & 4) << 1);
+    const rm = (modrm & 7) | ((rex & 1) << 3);
+    for (const [i, pattern] of form.operands.entries()) {
+      const bits = operandBits(pattern, operandSize, rexW);
+      let kind: Operand["kind"] = "reg";
+      let number = 0;
+      switch (pattern.place) {
+        case "E":
+        case "W":
+        case "Q":
+        case "M":
+          if (isMemory) {
+            kind = "mem";
+            break;
+          }
+          number = rm;
+          break;
+        case "R":
+        case "U":
+        case "N":
+          number = rm;
+          break;
+        case "G":
+        case "V":
+        case "P":
+          number = reg;
+          break;
+        case "Z":
+          number = (opcode & 7) | ((rex & 1) << 3);
+          break;
+        case "S":
+        case "C":
+        case "D":
+          kind = "imm";
+          immediate = BigInt(reg);
+          break;
+        case "I":
+        case "J": {
+          kind = pattern.place === "I" ? "imm" : "rel";
+          const bytes = immediateBytes(pattern, operandSize);
+          if (at + bytes > available) return tooFar();
+          const value = signed(code, at, bytes);
+          at += bytes;
+          // A second immediate (ENTER, far pointers) lies in the upper half.
+          immediate = immediates === 0 ? value : (immediate & 0xffff_ffffn) | (value << 32n);
+          immediates++;
+          break;
+        }
+        case "O": {
+          kind = "mem";
+          absolute = true;
+          const bytes = addressSize / 8;
+          if (at + bytes > available) return tooFar();
+          immediate = BigInt.asUintN(addressSize, signed(code, at, bytes));
+          at += bytes;
+          break;
+        }
+        default:
+          if (pattern.size === "1") {
+            kind = "imm";
+            immediate = 1n;
+          } else number = pattern.size === "CL" ? 1 : pattern.size === "DX" ? 2 : 0;
+      }
+      if (kind === "reg") registers[i as 0 | 1 | 2] = registerOffset(pattern, number, bits, rex !== 0);
+      operands.push(kind === "reg" && "VWUPQN".includes(pattern.place) ? { index: i, kind, bits, partial: true } : { index: i, kind, bits });
+    }
+    const explicit = isMemory || absolute;
+    const used = segment ?? (explicit && stackBased ? "ss" : "ds");
+    const plain = long && used !== "fs" && used !== "gs";
+    const addressForm = absolute ? "absolute" : plain && addressSize === 64 && !hasIndex ? "simple" : "full";
+    return {
+      form,
+      length: at,
+      operands,
+      context: {
+        operandSize,
+        addressSize,
+        stackSize: long ? 64 : (mode & DECODE.stack32) !== 0 ? 32 : 16,
+        rep: repeat === 0xf3 ? "rep" : repeat === 0xf2 ? "repne" : "none",
+        lock,
+        segment: used,
+        long,
+      },
+      registers,
+      addressForm,
+      base,
+      index,
+      scale,
+      displacement,
+      ripRelative,
+      addressContext: addressContext(addressSize, used),
+      immediate,
+      stackSegment: used === "ss" || !explicit,
+    };
+  }
+}
+
+function select(
+  candidates: readonly Form[],
+  modrm: number,
+  long: boolean,
+  operand66: boolean,
+  repeat: number,
+): Form | undefined {
+  const matches = (form: Form): boolean => {
+    if (long ? form.not64 : form.only64) return false;
+    if (!form.modrm) return true;
+    if (form.exact !== undefined) return form.exact === modrm;
+    if (form.digit !== undefined && form.digit !== ((modrm >> 3) & 7)) return false;
+    if (form.rm === "memory") return modrm < 0xc0;
+    return form.rm === "both" || modrm >= 0xc0;
+  };
+  const fitting = candidates.filter(matches);
+  const by = (prefix: Form["prefix"]) => fitting.find((f) => f.prefix === prefix);
+  // F2 and F3 win over 66 [SDM 2 §2.1.2]; without a form of their own they fall to a form that ignores them.
+  if (repeat !== 0) {
+    const found = by(repeat === 0xf3 ? "F3" : "F2") ?? by("any");
+    return found;
+  }
+  if (operand66) return by("66") ?? by("any");
+  return by("NP") ?? by("any");
+}
+
+function operandSizeOf(form: Form, mode: number, prefixed: boolean, rexW: boolean): 16 | 32 | 64 {
+  if ((mode & DECODE.long) !== 0) {
+    if (form.force64 || rexW) return 64;
+    if (prefixed) return 16;
+    return form.default64 ? 64 : 32;
+  }
+  return ((mode & DECODE.code32) !== 0) !== prefixed ? 32 : 16;
+}
+
+function operandBits(pattern: OperandPattern, operandSize: 16 | 32 | 64, rexW: boolean): Bits {
+  switch (pattern.size) {
+    case "b":
+    case "AL":
+    case "CL":
+    case "1":
+    case "":
+    case "s":
+    case "p":
+      return 8;
+    case "w":
+    case "AX":
+    case "DX":
+      return 16;
+    case "d":
+    case "ss":
+      return 32;
+    case "q":
+    case "sd":
+      return 64;
+    case "v":
+    case "z":
+    case "bs":
+    case "rAX":
+      return operandSize;
+    case "y":
+      return rexW ? 64 : 32;
+    case "dq":
+    case "ps":
+    case "pd":
+      return 128;
+    default:
+      throw new Error(`operand size "${pattern.size}" is not in the notation`);
+  }
+}
+
+function immediateBytes(pattern: OperandPattern, operandSize: 16 | 32 | 64): number {
+  switch (pattern.size) {
+    case "b":
+    case "bs":
+      return 1;
+    case "w":
+      return 2;
+    case "d":
+      return 4;
+    case "z":
+      return operandSize === 16 ? 2 : 4;
+    default:
+      return operandSize / 8;
+  }
+}
+
+/** Where a register operand lies. AH, CH, DH and BH are byte 1 of the first four, without REX. */
+function registerOffset(pattern: OperandPattern, number: number, bits: Bits, rex: boolean): number {
+  if (pattern.place === "fixed") return gprOffset(number);
+  if ("VWU".includes(pattern.place)) return xmmOffset(number);
+  if ("PQN".includes(pattern.place)) return X87_REGISTERS + (number & 7) * 16;
+  if (bits === 8 && !rex && number >= 4 && number < 8) return gprOffset(number - 4) + 1;
+  return gprOffset(number);
+}
+
+/** A little-endian two's complement number of `bytes` bytes; 0 for none. */
+function signed(code: Uint8Array, at: number, bytes: number): bigint {
+  if (bytes === 0) return 0n;
+  let low = 0;
+  for (let i = Math.min(bytes, 4) - 1; i >= 0; i--) low = low * 256 + (code[at + i] ?? 0);
+  if (bytes <= 4) return BigInt(bytes === 4 ? low | 0 : (low << (32 - bytes * 8)) >> (32 - bytes * 8));
+  let high = 0;
+  for (let i = bytes - 1; i >= 4; i--) high = high * 256 + (code[at + i] ?? 0);
+  return BigInt.asIntN(64, (BigInt(high) << 32n) | BigInt(low));
+}
