@@ -161,7 +161,10 @@ export function decompressLz4Frame(input: Uint8Array, limit: number): Uint8Array
       }
       at += size + (header.blockChecksums ? 4 : 0);
     }
-    if (header.checksum) at += 4;
+    if (header.checksum) {
+      readU32(input, at);
+      at += 4;
+    }
   }
   return output.done();
 }
