@@ -90,6 +90,15 @@ export const ENGINE_HELPERS = {
   xsave: helper("call", "i64 i64 i32 i32", undefined, "(linear address, EDX:EAX, wide, form 0 XSAVE / 1 XSAVEOPT / 2 XSAVEC / 3 XSAVES)"),
   xrstor: helper("call", "i64 i64 i32 i32", undefined, "(linear address, EDX:EAX, wide, form 0 XRSTOR / 3 XRSTORS); #GP(0) on a bad header"),
 
+  // SSE and MMX. Operands are offsets in the state.
+  sseExact: helper(
+    "call", "i32 i32 i32", undefined,
+    "(operation [float/sse-packed.ts], destination and first source, second source): floating point with MXCSR's " +
+      "exceptions; #XM, or #UD without CR4.OSXMMEXCPT, on one that is not masked",
+  ),
+  sseCompare: helper("call", "i32 i32 i32", "i32", "(operation, first, second): COMISS and the like; ZF, PF and CF at their places"),
+  sseMaskMove: helper("call", "i64 i32 i32 i32", undefined, "(linear address, data, mask, bytes): MASKMOVDQU, MASKMOVQ"),
+
   // Frames and strings.
   enterNested: helper("call", "i32 i32 i32 i32", undefined, "(frame bytes, level 1-31, operand bits, stack bits): all of ENTER with a nesting level"),
   repMovs: helper(
