@@ -15,13 +15,18 @@ const MAX_CODE_BYTES = 95;
 export const BATCH_CASES = MAX_CASES - SLOTS_PER_PAGE;
 const JMP_BYTES = 5;
 const INT3 = 0xcc;
+const CODE_LOW = Number(CODE_ADDRESS & 0xffff_ffffn);
+const CODE_HIGH = Number(CODE_ADDRESS >> 32n);
+const WINDOW_SEAM_LOW = Number(BASE & 0xffff_ffffn) + WINDOW_DISTANCE + WINDOW_SEAM;
+/** From the end of a case's code, the jump's displacement is this less the code's offset. */
+const FINISH_DISTANCE = Number(FINISHED - CODE_ADDRESS) - JMP_BYTES;
 /** How many instructions: often one, at most six. */
 const LENGTHS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6];
 
 export interface CaseInstruction {
   readonly name: string;
-  /** Bytes; the code is the concatenation. */
-  readonly length: number;
+  /** The code is the concatenation. */
+  readonly bytes: { readonly length: number };
   readonly undefinedFlags: number;
   readonly approximate: boolean;
 }
@@ -61,17 +66,43 @@ export class CaseMaker {
 
   /** The case of this number. */
   make(number: number): TestCase {
-    const random = this.#random.seed(this.seed, number);
+    return this.#make(number, new Uint8Array(BLOCK.size));
+  }
+
+  /** `count` cases from number `start`; their inputs share a buffer. */
+  makeMany(start: number, count: number): TestCase[] {
+    const inputs = new Uint8Array(count * BLOCK.size);
+    const view = new DataView(inputs.buffer);
+    return Array.from({ length: count }, (_, i) =>
+      this.#make(start + i, inputs.subarray(i * BLOCK.size, (i + 1) * BLOCK.size), view),
+    );
+  }
+
+  /** The state of this number before code that was made elsewhere. */
+  makeWith(number: number, code: Uint8Array, instructions: readonly CaseInstruction[], finalUndefined: number): TestCase {
     const input = new Uint8Array(BLOCK.size);
-    const view = new DataView(input.buffer);
-    this.inputs.fill(random, view, 0);
+    const codeOffset = this.#state(number, input, new DataView(input.buffer));
+    return { number, codeOffset, input, code, instructions, finalUndefined };
+  }
+
+  #make(number: number, input: Uint8Array, view = new DataView(input.buffer)): TestCase {
+    const codeOffset = this.#state(number, input, view);
+    return { number, codeOffset, input, ...this.#code(this.#random, codeOffset) };
+  }
+
+  /** Writes the state and gives the code's place: drawn first, so that they do not depend on the generator. */
+  #state(number: number, input: Uint8Array, view: DataView): number {
+    const random = this.#random.seed(this.seed, number);
+    this.inputs.fill(random, view, input);
     const slot = number % BATCH_CASES;
     const last = slot % SLOTS_PER_PAGE === SLOTS_PER_PAGE - 1;
     // The code of every page's last slot begins just before the page's end, so that it crosses.
     const inSlot = last ? SLOT_BYTES - 1 - random.below(16) : SLOT_FREE_BYTES + random.below(48);
     const codeOffset = slot * SLOT_BYTES + inSlot;
-    view.setBigUint64(BLOCK.rip, CODE_ADDRESS + BigInt(codeOffset), true);
-    return { number, codeOffset, input, ...this.#code(random, codeOffset) };
+    // The code area ends below the next 4 GiB boundary.
+    view.setUint32(input.byteOffset + BLOCK.rip, CODE_LOW + codeOffset, true);
+    view.setUint32(input.byteOffset + BLOCK.rip + 4, CODE_HIGH, true);
+    return codeOffset;
   }
 
   #code(random: Random, codeOffset: number): Pick<TestCase, "instructions" | "code" | "finalUndefined"> {
@@ -84,8 +115,8 @@ export class CaseMaker {
         random,
         roles: this.inputs.roles,
         // The low 32 bits are enough: what lies in reach of RIP lies in the same 4 GiB.
-        address: Number(CODE_ADDRESS & 0xffff_ffffn) + codeOffset + length,
-        window: Number(BASE & 0xffff_ffffn) + WINDOW_DISTANCE + WINDOW_SEAM,
+        address: CODE_LOW + codeOffset + length,
+        window: WINDOW_SEAM_LOW,
         undefinedFlags,
       });
       if (length + instruction.bytes.length > MAX_CODE_BYTES) break;
@@ -106,13 +137,7 @@ export class CaseMaker {
       const distance = skipped.reduce((sum, instruction) => sum + instruction.bytes.length, 0);
       code[at - branchBytes] = distance;
     }
-    const instructions = generated.map(({ name, bytes, undefinedFlags: flags, approximate }) => ({
-      name,
-      length: bytes.length,
-      undefinedFlags: flags,
-      approximate,
-    }));
-    return { instructions, code, finalUndefined: undefinedFlags };
+    return { instructions: generated, code, finalUndefined: undefinedFlags };
   }
 }
 
@@ -126,7 +151,7 @@ export function toBatch(cases: readonly TestCase[], window: Uint8Array): Batch {
     code.set(test.code, test.codeOffset);
     const end = test.codeOffset + test.code.length;
     code[end] = 0xe9;
-    view.setInt32(end + 1, Number(FINISHED - (CODE_ADDRESS + BigInt(end + JMP_BYTES))), true);
+    view.setInt32(end + 1, FINISH_DISTANCE - end, true);
   }
   return { count: cases.length, code, inputs, window };
 }

@@ -30,6 +30,8 @@ const READS: readonly (readonly [RegExp, number])[] = [
 ];
 
 const SEGMENT_PREFIXES = [0x26, 0x2e, 0x36, 0x3e];
+/** Then an instruction that reads undefined flags is taken after all: the selection holds no other. */
+const MAX_ATTEMPTS = 50;
 const IMMEDIATES = [0, 1, -1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, -128, 128, 255, 256, 0x7fff, -0x8000, 0x7fffffff];
 
 /** Whether a form can be fuzzed at ring 3 in 64-bit mode. */
@@ -42,38 +44,102 @@ export function formName(form: Form): string {
   return `${form.instruction.name} ${form.text}`;
 }
 
-/** An instruction under construction; reused. */
-class Encoding {
-  readonly bytes: number[] = [];
-  rex = 0;
-  rexForced = false;
+/** What encoding a form asks again and again, worked out once. */
+interface FormPlan {
+  readonly form: Form;
+  readonly name: string;
+  /** Takes REP prefixes as such. */
+  readonly string: boolean;
+  /** 66 and REX.W select the operand size, by the operands or by the instruction itself (CBW, string operations). */
+  readonly sized: boolean;
+  /** A `y` operand: REX.W alone selects. */
+  readonly wide: boolean;
+  readonly relative: boolean;
+  readonly absolute: boolean;
+  readonly mandatory: number;
+  readonly map: readonly number[];
+  readonly reads: number;
+  readonly undefinedFlags: number;
+  readonly definesFlags: boolean;
+  readonly approximate: boolean;
+  readonly pushesFlags: boolean;
+  /** An indirect jump or call. */
+  readonly jumps: boolean;
+  /** A memory operand of 16 bytes, which mostly must be aligned. */
+  readonly aligned: boolean;
+}
+
+function plan(form: Form): FormPlan {
+  const { instruction, operands } = form;
+  const sizes = new Set(operands.map((operand) => operand.size));
+  const places = new Set(operands.map((operand) => operand.place));
+  const string = instruction.uses?.includes("rep") === true;
+  const pushesFlags = instruction.name.startsWith("PUSHF");
+  return {
+    form,
+    name: formName(form),
+    string,
+    sized:
+      ["v", "z", "bs", "rAX"].some((size) => sizes.has(size)) ||
+      form.default64 ||
+      string ||
+      (form.prefix === "any" && operands.length === 0),
+    wide: sizes.has("y"),
+    relative: places.has("J"),
+    absolute: places.has("O"),
+    mandatory: form.prefix === "any" || form.prefix === "NP" ? 0 : Number.parseInt(form.prefix, 16),
+    map: [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][form.map] ?? [],
+    reads: READS.find(([pattern]) => pattern.test(instruction.name))?.[1] ?? 0,
+    undefinedFlags: pushesFlags ? AF : (instruction.undefinedFlags ?? 0),
+    definesFlags: DEFINES_FLAGS.test(instruction.name),
+    approximate: APPROXIMATE.test(instruction.name),
+    pushesFlags,
+    jumps: instruction.name === "JMP" || instruction.name === "CALL",
+    aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),
+  };
+}
+
+/** An instruction under construction. */
+interface Encoding {
+  readonly prefixes: number[];
+  readonly tail: number[];
+  rex: number;
 }
 
 export class FormGenerator implements Generator {
   readonly forms: readonly Form[];
-  readonly #byInstruction: readonly (readonly Form[])[];
+  readonly #plans: readonly FormPlan[];
+  readonly #byInstruction: readonly (readonly FormPlan[])[];
 
-  /** `only` selects forms by the beginning of their name or by a substring of it, case-insensitively. */
+  /** `only` selects by mnemonic, or by the beginning of a form's name; case does not matter. */
   constructor(instructions: readonly Instruction[], only?: string) {
     const wanted = only?.toLowerCase();
-    const groups: Form[][] = [];
+    const groups: FormPlan[][] = [];
     for (const instruction of instructions) {
-      const forms = instruction.forms
+      const plans = instruction.forms
         .map((text) => parseForm(instruction, text))
-        .filter((form) => isFuzzable(form) && (wanted === undefined || matches(form, wanted)));
-      if (forms.length > 0) groups.push(forms);
+        .filter((form) => isFuzzable(form) && (wanted === undefined || matches(form, wanted)))
+        .map(plan);
+      if (plans.length > 0) groups.push(plans);
     }
     this.#byInstruction = groups;
-    this.forms = groups.flat();
+    this.#plans = groups.flat();
+    this.forms = this.#plans.map(({ form }) => form);
+  }
+
+  /** A generator of one form only. */
+  withForm(form: Form): Generator {
+    const only = plan(form);
+    return { generate: (context) => encode(only, context) };
   }
 
   generate(context: CaseContext): GeneratedInstruction {
     const { random } = context;
     for (let attempt = 0; ; attempt++) {
       // Half by instruction and half by form, so that neither the rare nor the many-formed dominate.
-      const form = random.chance(0.5) ? random.pick(this.forms) : random.pick(random.pick(this.#byInstruction));
-      if ((reads(form.instruction.name) & context.undefinedFlags) !== 0 && attempt < 50) continue;
-      return encode(form, context);
+      const chosen = random.chance(0.5) ? random.pick(this.#plans) : random.pick(random.pick(this.#byInstruction));
+      if ((chosen.reads & context.undefinedFlags) !== 0 && attempt < MAX_ATTEMPTS) continue;
+      return encode(chosen, context);
     }
   }
 }
@@ -83,87 +149,75 @@ function matches(form: Form, wanted: string): boolean {
   return name.startsWith(`${wanted} `) || name === wanted || (wanted.includes(" ") && name.startsWith(wanted));
 }
 
-function reads(name: string): number {
-  return READS.find(([pattern]) => pattern.test(name))?.[1] ?? 0;
-}
-
-/** One random encoding of `form`. */
-export function encode(form: Form, context: CaseContext): GeneratedInstruction {
+/** One random encoding. */
+function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   const { random } = context;
-  const { instruction } = form;
-  const encoding = new Encoding();
-  const head: number[] = [];
+  const { form } = chosen;
+  const encoding: Encoding = { prefixes: [], tail: [], rex: 0 };
+  const { prefixes, tail } = encoding;
   const usesMemory = form.modrm && (form.rm === "memory" || (form.rm === "both" && random.chance(0.5)));
-  const string = instruction.uses?.includes("rep") === true;
 
-  // Legacy prefixes, in any order where the order is free.
-  if (random.chance(0.04) && (usesMemory || string || form.operands.some((o) => o.place === "O"))) head.push(0x67);
-  const address32 = head.includes(0x67);
-  if (random.chance(0.05)) head.push(random.chance(0.6) ? 0x64 + random.below(2) : random.pick(SEGMENT_PREFIXES));
-  if (string && random.chance(0.5)) head.push(0xf2 + random.below(2));
-  const sized = form.operands.some((o) => "vzy".includes(o.size) || o.size === "rAX") || form.default64 || string;
-  let operandSize = 32;
-  if (form.prefix === "any" && sized) {
-    const roll = random.below(8);
-    if (roll < 3) operandSize = 64;
-    else if (roll < 5) operandSize = 16;
-  }
-  if (form.prefix !== "any" && form.operands.some((o) => o.size === "y") && random.chance(0.5)) operandSize = 64;
-  // With a 16-bit target a jump leaves the code; AMD and Intel differ there.
-  if (form.operands.some((o) => o.place === "J") || form.force64) operandSize = 64;
-  if (operandSize === 16) head.push(0x66);
-  if (form.lock && usesMemory && random.chance(0.3)) head.push(0xf0);
-  else if (random.chance(0.001)) head.push(0xf0);
-  shuffle(random, head);
+  const address32 = (usesMemory || chosen.string || chosen.absolute) && random.chance(0.04);
+  if (address32) prefixes.push(0x67);
+  if (random.chance(0.05)) prefixes.push(random.chance(0.6) ? 0x64 + random.below(2) : random.pick(SEGMENT_PREFIXES));
+  if (chosen.string && random.chance(0.5)) prefixes.push(0xf2 + random.below(2));
+  const operandSize = sizeOf(chosen, random);
+  if (operandSize === 16) prefixes.push(0x66);
+  if (form.lock && usesMemory ? random.chance(0.3) : random.chance(0.001)) prefixes.push(0xf0);
+  if (prefixes.length > 1) shuffle(random, prefixes);
   // Mandatory prefixes come last: an earlier 66 is then ignored with F2 and F3.
-  if (form.prefix === "66" || form.prefix === "F2" || form.prefix === "F3") head.push(Number.parseInt(form.prefix, 16));
+  if (chosen.mandatory !== 0) prefixes.push(chosen.mandatory);
 
-  // Without a size operand, W selects the form of some (MOVD, CVTSI2SD, `y` operands), and is ignored by others.
-  const wide = form.operands.some((o) => o.size === "y" || o.size === "v") || sized;
-  if (wide ? operandSize === 64 : random.chance(0.1)) encoding.rex |= 8;
-  if (random.chance(0.2)) encoding.rexForced = true;
-
+  // Where W does not select, it is ignored.
+  if (chosen.sized || chosen.wide ? operandSize === 64 : random.chance(0.1)) encoding.rex |= 8;
   let opcode = form.opcode;
   if (form.opcodeRegister) {
-    const register = random.below(16);
-    opcode |= register & 7;
-    encoding.rex |= register >> 3;
+    const number = random.below(16);
+    opcode |= number & 7;
+    encoding.rex |= number >> 3;
   }
   let ripRelative = -1;
-  if (form.exact !== undefined) encoding.bytes.push(form.exact);
+  if (form.exact !== undefined) tail.push(form.exact);
   else if (form.modrm) {
     const reg = form.digit ?? random.below(16);
     if (form.digit === undefined) encoding.rex |= (reg >> 3) << 2;
     else if (random.chance(0.1)) encoding.rex |= 4;
-    if (usesMemory) ripRelative = memory(encoding, reg & 7, context, address32);
+    if (usesMemory) ripRelative = memory(encoding, reg & 7, context, address32, chosen.aligned && random.chance(0.9));
     else {
-      const rm = random.below(16);
+      const rm = chosen.jumps ? register(random, context.roles, ROLE.code) : random.below(16);
       encoding.rex |= rm >> 3;
-      encoding.bytes.push(0xc0 | ((reg & 7) << 3) | (rm & 7));
+      tail.push(0xc0 | ((reg & 7) << 3) | (rm & 7));
     }
   }
-  const branchBytes = immediates(form, encoding, operandSize, random, address32);
-
-  const prefixBytes = [...head];
-  if (encoding.rex !== 0 || encoding.rexForced) prefixBytes.push(0x40 | encoding.rex);
-  const map = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][form.map] ?? [];
-  const start = [...prefixBytes, ...map, opcode];
-  const pushesFlags = /^PUSHF/.test(instruction.name);
-  const bytes = Uint8Array.from([...start, ...encoding.bytes, ...(pushesFlags ? hidden(operandSize) : [])]);
+  const branchBytes = immediates(chosen, tail, operandSize, random, address32);
+  if (encoding.rex !== 0 || random.chance(0.2)) prefixes.push(0x40 | encoding.rex);
+  prefixes.push(...chosen.map, opcode);
+  const tailStart = prefixes.length;
+  const length = tailStart + tail.length;
+  const fixup = chosen.pushesFlags ? hidden(operandSize) : [];
+  const bytes = new Uint8Array(length + fixup.length);
+  bytes.set(prefixes);
+  bytes.set(tail, tailStart);
+  bytes.set(fixup, length);
   if (ripRelative >= 0) {
     // The displacement counts from the end of the instruction.
     const view = new DataView(bytes.buffer);
-    const at = start.length + ripRelative;
-    view.setInt32(at, (view.getInt32(at, true) + context.window - context.address - bytes.length) | 0, true);
+    const at = tailStart + ripRelative;
+    view.setInt32(at, (view.getInt32(at, true) + context.window - context.address - length) | 0, true);
   }
-  return {
-    bytes,
-    name: formName(form),
-    undefinedFlags: pushesFlags ? AF : (instruction.undefinedFlags ?? 0),
-    definesFlags: DEFINES_FLAGS.test(instruction.name),
-    approximate: APPROXIMATE.test(instruction.name),
-    branchBytes,
-  };
+  const { name, undefinedFlags, definesFlags, approximate } = chosen;
+  return { bytes, name, undefinedFlags, definesFlags, approximate, branchBytes };
+}
+
+function sizeOf({ form, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {
+  // With a 16-bit target a jump leaves the code, and AMD and Intel differ there.
+  if (relative || form.force64) return 64;
+  if (sized) {
+    const roll = random.below(8);
+    if (roll < 3) return 64;
+    return roll < 5 && form.prefix !== "NP" && form.prefix !== "66" ? 16 : 32;
+  }
+  return wide && random.chance(0.5) ? 64 : 32;
 }
 
 /** AND [RSP], so that a pushed image of RFLAGS does not show IF and IOPL: on a paravirtual KVM they are the host's. */
@@ -180,27 +234,33 @@ function shuffle(random: Random, list: number[]): void {
 }
 
 /** A distance from the window's seam: within the hot bytes, often aligned. */
-function nearby(random: Random): number {
+function nearby(random: Random, aligned = false): number {
   const distance = random.below(128) - 64;
-  return random.chance(0.6) ? distance & ~15 : distance;
+  return aligned || random.chance(0.6) ? distance & ~15 : distance;
 }
 
-/** Appends ModRM, SIB and displacement; gives the place of a RIP-relative displacement in `bytes`, or -1. */
-function memory(encoding: Encoding, reg: number, { random, roles }: CaseContext, address32: boolean): number {
-  const { bytes } = encoding;
+/** Appends ModRM, SIB and displacement; gives the place of a RIP-relative displacement in the tail, or -1. */
+function memory(
+  encoding: Encoding,
+  reg: number,
+  { random, roles }: CaseContext,
+  address32: boolean,
+  aligned: boolean,
+): number {
+  const bytes = encoding.tail;
   const pushDisplacement = (value: number): void => {
     bytes.push(value & 255, (value >> 8) & 255, (value >> 16) & 255, (value >> 24) & 255);
   };
   const kind = random.below(16);
   if (kind === 0 && !address32) {
     bytes.push((reg << 3) | 5);
-    pushDisplacement(nearby(random));
+    pushDisplacement(nearby(random, aligned));
     return 1;
   }
   if (kind === 1) {
     // No base: an absolute address below 2 GiB.
     bytes.push((reg << 3) | 4, 0x25);
-    pushDisplacement(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random));
+    pushDisplacement(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random, aligned));
     return -1;
   }
   const base = register(random, roles, ROLE.pointer);
@@ -211,13 +271,13 @@ function memory(encoding: Encoding, reg: number, { random, roles }: CaseContext,
   if (mod === 0 && (base & 7) === 5) mod = 1;
   bytes.push((mod << 6) | (reg << 3) | (sib ? 4 : base & 7));
   if (sib) {
-    let index = random.chance(0.3) ? 4 : register(random, roles, ROLE.small);
+    let index = random.chance(aligned ? 0.9 : 0.3) ? 4 : register(random, roles, ROLE.small);
     if (index === 4 && random.chance(0.3)) index = 12;
     encoding.rex |= (index >> 3) << 1;
     bytes.push((random.below(4) << 6) | ((index & 7) << 3) | (base & 7));
   }
-  if (mod === 1) bytes.push(nearby(random) & 255);
-  if (mod === 2) pushDisplacement(random.chance(0.02) ? random.u32() | 0 : nearby(random));
+  if (mod === 1) bytes.push(nearby(random, aligned) & 255);
+  if (mod === 2) pushDisplacement(random.chance(0.02) ? random.u32() | 0 : nearby(random, aligned));
   return -1;
 }
 
@@ -232,14 +292,16 @@ function register(random: Random, roles: readonly number[], role: number): numbe
   return first;
 }
 
+const IMMEDIATE_BYTES: Readonly<Record<string, number>> = { b: 1, bs: 1, w: 2, d: 4, q: 8 };
+
 /** Appends immediates, offsets and branch displacements; gives the bytes of the last. */
 function immediates(
-  form: Form,
-  { bytes }: Encoding,
+  { form }: FormPlan,
+  bytes: number[],
   operandSize: number,
   random: Random,
   address32: boolean,
-): 0 | 1 | 2 | 4 {
+): 0 | 1 | 4 {
   let branchBytes: 0 | 1 | 4 = 0;
   const push = (value: number, count: number): void => {
     for (let i = 0; i < count; i++) bytes.push(i < 4 ? (value >> (8 * i)) & 255 : value < 0 ? 255 : 0);
@@ -247,9 +309,8 @@ function immediates(
   for (const { place, size } of form.operands) {
     if (place === "I") {
       const value = random.chance(0.4) ? random.pick(IMMEDIATES) : random.u32() | 0;
-      const counts: Readonly<Record<string, number>> = { b: 1, bs: 1, w: 2, d: 4, q: 8 };
-      const v = operandSize === 16 ? 2 : operandSize === 64 && size === "v" ? 8 : 4;
-      push(value, counts[size] ?? v);
+      const full = operandSize === 16 ? 2 : operandSize === 64 && size === "v" ? 8 : 4;
+      push(value, IMMEDIATE_BYTES[size] ?? full);
     } else if (place === "J") {
       branchBytes = size === "b" ? 1 : 4;
       push(0, branchBytes);

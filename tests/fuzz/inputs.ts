@@ -4,12 +4,22 @@
  */
 
 import { BLOCK, HOT_REACH, PAGE, WINDOW_HIGH, WINDOW_LOW, WINDOW_SEAM } from "./layout.ts";
+import { FINISHED } from "./image.ts";
 import type { Random } from "./random.ts";
 
-/** What a general register holds before the case. The generator prefers bases that are pointers. */
-export const ROLE = { any: 0, pointer: 1, small: 2 } as const;
+/**
+ * What a general register holds before the case. The generator prefers bases that are pointers, and for indirect jumps
+ * registers that hold `code`: the address to which a case jumps at its end.
+ */
+export const ROLE = { any: 0, pointer: 1, small: 2, code: 3 } as const;
 export type Role = (typeof ROLE)[keyof typeof ROLE];
 
+/** The seam's two addresses; the high one as low and high half. */
+const SEAM_LOW = Number(WINDOW_LOW) + WINDOW_SEAM;
+const SEAM_HIGH = [Number(WINDOW_HIGH & 0xffff_ffffn) + WINDOW_SEAM, Number(WINDOW_HIGH >> 32n)] as const;
+const FINISHED_LOW = Number(FINISHED & 0xffff_ffffn);
+const FINISHED_HIGH = Number(FINISHED >> 32n);
+const CODE_CHANCE = 0.06;
 const POOL_BYTES = 1 << 16;
 const RSP = 4;
 /** How often a register is a pointer, by number: those with implicit uses (RBX, RSP, RBP, RSI, RDI) more often. */
@@ -37,7 +47,7 @@ export class InputMaker {
   constructor(random: Random) {
     const view = new DataView(this.#pool.buffer);
     for (let at = 0; at < POOL_BYTES; at += 16) {
-      const kind = random.below(6);
+      const kind = random.below(13);
       for (let lane = 0; lane < 16; lane += 8) {
         const [high, low] = random.pick(F64);
         if (kind === 0) {
@@ -53,6 +63,13 @@ export class InputMaker {
         } else if (kind === 3) {
           view.setUint32(at + lane, 0x3f000000 + random.below(0x2000000), true);
           view.setUint32(at + lane + 4, 0xbf000000 + random.below(0x2000000), true);
+        } else if (kind === 4) {
+          // Words, and words for MXCSR.
+          view.setUint32(at + lane, random.below(0x10000), true);
+          view.setUint32(at + lane + 4, random.below(0x10000) | 0x1f80, true);
+        } else if (kind === 5) {
+          view.setUint32(at + lane, FINISHED_LOW, true);
+          view.setUint32(at + lane + 4, FINISHED_HIGH, true);
         } else {
           view.setUint32(at + lane, random.u32(), true);
           view.setUint32(at + lane + 4, random.u32(), true);
@@ -68,16 +85,16 @@ export class InputMaker {
     return window;
   }
 
-  /** Writes a block at `at` of `view`, all but the code's address, and sets `roles`. */
-  fill(random: Random, view: DataView, at: number): void {
-    const bytes = new Uint8Array(view.buffer, view.byteOffset + at, BLOCK.size);
-    bytes.fill(0, 0, BLOCK.hot);
+  /** Writes a block, all but the code's address, and sets `roles`. `view` is over the buffer that `block` lies in. */
+  fill(random: Random, view: DataView, block: Uint8Array): void {
+    const at = block.byteOffset - view.byteOffset;
+    block.fill(0, 0, BLOCK.hot);
     view.setUint16(at + BLOCK.fx, 0x37f, true);
     view.setUint32(at + BLOCK.fx + 24, this.#mxcsr(random), true);
     const xmm = random.below((POOL_BYTES - 256) / 16) * 16;
-    bytes.set(this.#pool.subarray(xmm, xmm + 256), BLOCK.fx + 160);
+    block.set(this.#pool.subarray(xmm, xmm + 256), BLOCK.fx + 160);
     const hot = random.below((POOL_BYTES - BLOCK.hotBytes) / 16) * 16;
-    bytes.set(this.#pool.subarray(hot, hot + BLOCK.hotBytes), BLOCK.hot);
+    block.set(this.#pool.subarray(hot, hot + BLOCK.hotBytes), BLOCK.hot);
     for (let register = 0; register < 16; register++) {
       const place = at + BLOCK.gpr + 8 * register;
       const roll = random.u32() / 2 ** 32;
@@ -88,14 +105,29 @@ export class InputMaker {
       } else if (roll < pointer + (SMALL_CHANCE[register] ?? 0)) {
         this.roles[register] = ROLE.small;
         view.setUint32(place, random.below(random.chance(0.3) ? 80 : 12), true);
+      } else if (roll > 1 - CODE_CHANCE) {
+        this.roles[register] = ROLE.code;
+        view.setUint32(place, FINISHED_LOW, true);
+        view.setUint32(place + 4, FINISHED_HIGH, true);
       } else {
         this.roles[register] = ROLE.any;
         this.#value(random, view, place);
       }
     }
+    if (random.chance(0.3)) this.#returnAddress(view, at);
     // Arithmetic flags at random; DF sometimes; AC rarely.
     const flags = (random.u32() & 0x8d5) | 2 | (random.chance(0.15) ? 0x400 : 0) | (random.chance(0.01) ? 0x40000 : 0);
     view.setUint32(at + BLOCK.rflags, flags, true);
+  }
+
+  /** Puts the end's address where RSP points, if that lies in the hot bytes. */
+  #returnAddress(view: DataView, at: number): void {
+    const rsp = view.getUint32(at + BLOCK.gpr + 8 * RSP, true);
+    const high = view.getUint32(at + BLOCK.gpr + 8 * RSP + 4, true) !== 0;
+    const place = rsp - (high ? SEAM_HIGH[0] : SEAM_LOW) + HOT_REACH;
+    if (place < 0 || place > BLOCK.hotBytes - 8) return;
+    view.setUint32(at + BLOCK.hot + place, FINISHED_LOW, true);
+    view.setUint32(at + BLOCK.hot + place + 4, FINISHED_HIGH, true);
   }
 
   /** Mostly the default; else any rounding, DAZ, FTZ, sticky flags; rarely an exception unmasked. */
@@ -112,13 +144,12 @@ export class InputMaker {
     if (roll < 4 && !stack) delta = (random.chance(0.5) ? -PAGE : PAGE) - 8 + random.below(16);
     else {
       delta = random.below(HOT_REACH) - HOT_REACH / 2;
-      if (roll < 160) delta &= ~15;
+      if (roll < 200) delta &= ~15;
       else if (stack) delta &= ~7;
     }
     const high = random.chance(0.7);
-    const address = Number((high ? WINDOW_HIGH : WINDOW_LOW) & 0xffff_ffffn) + WINDOW_SEAM + delta;
-    view.setUint32(place, address, true);
-    view.setUint32(place + 4, high ? Number(WINDOW_HIGH >> 32n) : 0, true);
+    view.setUint32(place, (high ? SEAM_HIGH[0] : SEAM_LOW) + delta, true);
+    view.setUint32(place + 4, high ? SEAM_HIGH[1] : 0, true);
   }
 
   /** A number of a random kind: on a boundary of some width, a power of two, or any bits. */

@@ -44,15 +44,19 @@ function inputLines(input: Uint8Array): string[] {
 
 export interface FailureReport {
   readonly seed: number;
+  /** The selection that the case was made with. */
+  readonly form?: string | undefined;
   readonly test: TestCase;
   readonly expectedName: string;
   readonly actualName: string;
   readonly differences: readonly Difference[];
 }
 
-export function describeFailure({ seed, test, expectedName, actualName, differences }: FailureReport): string {
+export function describeFailure({ seed, form, test, expectedName, actualName, differences }: FailureReport): string {
+  const selection = form === undefined ? "" : ` --form "${form}"`;
+  const again = `npm run fuzz -- --seed ${seed} --start ${test.number} --count 1${selection}`;
   const lines = [
-    `mismatch: seed ${seed} case ${test.number} (again: npm run fuzz -- --seed ${seed} --start ${test.number} --count 1)`,
+    `mismatch: seed ${seed} case ${test.number} (again: ${again})`,
     ...test.instructions.map((instruction) => `  form    ${instruction.name}`),
     ...disassemble(test.code, CODE_ADDRESS + BigInt(test.codeOffset)).map((line) => `  code    ${line}`),
     ...inputLines(test.input).map((line) => `  before  ${line}`),

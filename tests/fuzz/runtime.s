@@ -42,6 +42,7 @@ careful_3:
   cmp qword ptr [rip + data + DATA_REMAINING], 0
   jne return_3
   out DONE_PORT, al
+  hlt
 return_3:
   push [rip + handler_3]
   iretq

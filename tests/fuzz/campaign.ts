@@ -1,0 +1,157 @@
+/** Runs cases on two engines, batch by batch, and keeps count of what they met. */
+
+import { BATCH_CASES, type CaseMaker, type TestCase, toBatch } from "./cases.ts";
+import { type Difference, differences, mismatches } from "./compare.ts";
+import type { Ring3Engine } from "./image.ts";
+import { knownDifference } from "./known-differences.ts";
+import { BLOCK, NO_EXCEPTION } from "./layout.ts";
+import { shrink } from "./shrink.ts";
+
+export interface Failure {
+  readonly test: TestCase;
+  readonly differences: readonly Difference[];
+}
+
+export interface CampaignOptions {
+  readonly maker: CaseMaker;
+  readonly expected: Ring3Engine;
+  readonly actual: Ring3Engine;
+  /** Number of the first case, and how many. */
+  readonly start: number;
+  readonly count: number;
+  /** Stop after so many failures. */
+  readonly maxFailures: number;
+  readonly onFailure: (failure: Failure) => void;
+  readonly onProgress?: (done: number) => void;
+}
+
+export interface CampaignResult {
+  readonly cases: number;
+  readonly failures: number;
+  /** Cases by exception vector; NO_EXCEPTION for those that raised none. */
+  readonly vectors: ReadonlyMap<number, number>;
+  /** Instructions by form. */
+  readonly forms: ReadonlyMap<string, number>;
+  /** Cases that differ as they are meant to, by reason. */
+  readonly known: ReadonlyMap<string, number>;
+  /** Milliseconds in each engine. */
+  readonly expectedTime: number;
+  readonly actualTime: number;
+}
+
+const blockOf = (outputs: Uint8Array, index: number): Uint8Array =>
+  outputs.subarray(index * BLOCK.size, (index + 1) * BLOCK.size);
+
+const increment = <K>(counts: Map<K, number>, key: K): void => {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+};
+
+/** What two engines make of one case alone. */
+export function differencesAlone(
+  test: TestCase,
+  window: Uint8Array,
+  expected: Ring3Engine,
+  actual: Ring3Engine,
+): readonly Difference[] {
+  const batch = toBatch([test], window);
+  const a = expected.run(batch).outputs;
+  const b = actual.run(batch).outputs;
+  if (mismatches([test], a, b).length === 0) return [];
+  const found = differences(test, a, b);
+  return knownDifference(test, found, a, b) === undefined ? found : [];
+}
+
+export function runCampaign(options: CampaignOptions): CampaignResult {
+  const { maker, expected, actual, start, count } = options;
+  const vectors = new Map<number, number>();
+  const forms = new Map<string, number>();
+  const known = new Map<string, number>();
+  let failures = 0;
+  let done = 0;
+  let expectedTime = 0;
+  let actualTime = 0;
+  const timed = (engine: Ring3Engine, batch: Parameters<Ring3Engine["run"]>[0]) => {
+    const begin = performance.now();
+    const result = engine.run(batch);
+    return { result, time: performance.now() - begin };
+  };
+
+  while (done < count && failures < options.maxFailures) {
+    const size = Math.min(BATCH_CASES, count - done);
+    const cases = maker.makeMany(start + done, size);
+    const batch = toBatch(cases, maker.window);
+    const a = timed(expected, batch);
+    const b = timed(actual, batch);
+    expectedTime += a.time;
+    actualTime += b.time;
+    const outputs = new DataView(a.result.outputs.buffer, a.result.outputs.byteOffset);
+    for (const [index, test] of cases.entries()) {
+      increment(vectors, outputs.getUint32(index * BLOCK.size + BLOCK.vector, true));
+      for (const { name } of test.instructions) increment(forms, name);
+    }
+    for (const index of mismatches(cases, a.result.outputs, b.result.outputs)) {
+      const test = cases[index];
+      if (test === undefined) continue;
+      const [left, right] = [blockOf(a.result.outputs, index), blockOf(b.result.outputs, index)];
+      const found = differences(test, left, right);
+      const reason = knownDifference(test, found, left, right);
+      if (reason !== undefined) {
+        increment(known, reason);
+        continue;
+      }
+      failures++;
+      options.onFailure(explain(test, found));
+      if (failures >= options.maxFailures) break;
+    }
+    // A write outside the hot bytes shows in the window's pages only, at the batch's end.
+    if (failures === 0 && Buffer.compare(a.result.window, b.result.window) !== 0) {
+      failures++;
+      for (const failure of strayWrites(cases)) options.onFailure(failure);
+    }
+    done += size;
+    options.onProgress?.(done);
+  }
+  return { cases: done, failures, vectors, forms, known, expectedTime, actualTime };
+
+  /** The case made simpler, with what still differs; as found, where it does not fail alone. */
+  function explain(test: TestCase, found: readonly Difference[]): Failure {
+    const alone = (candidate: TestCase) => differencesAlone(candidate, maker.window, expected, actual);
+    if (alone(test).length === 0) {
+      return { test, differences: [...found, { what: "alone", expected: "as the other", actual: "equal" }] };
+    }
+    const small = shrink(test, (candidate) => alone(candidate).length > 0);
+    return { test: small, differences: alone(small) };
+  }
+
+  /** The case after which the windows differ, by halving the batch. */
+  function strayWrites(cases: readonly TestCase[]): Failure[] {
+    const differ = (some: readonly TestCase[]): boolean => {
+      const batch = toBatch(some, maker.window);
+      return Buffer.compare(expected.run(batch).window, actual.run(batch).window) !== 0;
+    };
+    let suspects = cases;
+    while (suspects.length > 1) {
+      const half = suspects.slice(0, suspects.length >> 1);
+      suspects = differ(half) ? half : suspects.slice(suspects.length >> 1);
+    }
+    return suspects.map((test) => ({
+      test,
+      differences: [{ what: "window outside the hot bytes", expected: "one content", actual: "another" }],
+    }));
+  }
+}
+
+/** Lines that sum a campaign up. */
+export function summary(result: CampaignResult, expected: string, actual: string): string[] {
+  const raised = result.cases - (result.vectors.get(NO_EXCEPTION) ?? 0);
+  const instructions = [...result.forms.values()].reduce((sum, count) => sum + count, 0);
+  const rate = (time: number): string => `${Math.round(result.cases / time)} k/s`;
+  const counts = [...result.forms.values()];
+  const least = counts.length === 0 ? 0 : counts.reduce((a, b) => Math.min(a, b));
+  return [
+    `${result.cases} cases, ${instructions} instructions of ${result.forms.size} forms (each at least ${least} times), ` +
+      `${raised} exceptions, ${result.failures} mismatches`,
+    ...[...result.known].map(([reason, count]) => `${count} differ as meant: ${reason}`),
+    `${expected} ${rate(result.expectedTime)}, ${actual} ${rate(result.actualTime)}`,
+  ];
+}

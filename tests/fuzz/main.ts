@@ -1,0 +1,140 @@
+/**
+ * The fuzzer: random instruction sequences on the portable engine and on the processor itself, compared.
+ *
+ *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--form "ADD"] [--engine wasm|kvm]
+ *     npm run fuzz -- --record tests/vectors/ring3.json [--vectors 4]
+ *     npm run fuzz -- --replay tests/vectors/ring3.json
+ */
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { INSTRUCTIONS } from "../../src/isa/table.ts";
+import { IsolaError } from "../../src/base/errors.ts";
+import { runCampaign, summary } from "./campaign.ts";
+import { BATCH_CASES, CaseMaker, type TestCase } from "./cases.ts";
+import { formName, FormGenerator } from "./form-generator.ts";
+import type { Ring3Engine } from "./image.ts";
+import { InterpreterEngine } from "./interpreter-engine.ts";
+import { KvmEngine } from "./kvm-engine.ts";
+import { describeFailure } from "./report.ts";
+import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
+
+const PROGRESS_MILLISECONDS = 5000;
+
+function integer(name: string, text: string, minimum: number): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < minimum) {
+    throw new IsolaError({
+      code: "option-invalid",
+      message: `read --${name}: found "${text}", wanted a whole number of at least ${minimum}`,
+    });
+  }
+  return value;
+}
+
+function openEngine(name: string): Ring3Engine {
+  if (name === "kvm") return new KvmEngine();
+  if (name === "wasm") return new InterpreterEngine();
+  throw new IsolaError({ code: "option-invalid", message: `read --engine: found "${name}", wanted wasm or kvm` });
+}
+
+function main(): number {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: "string", default: "1" },
+      count: { type: "string", default: "100000" },
+      start: { type: "string", default: "0" },
+      form: { type: "string" },
+      engine: { type: "string", default: "wasm" },
+      failures: { type: "string", default: "5" },
+      record: { type: "string" },
+      replay: { type: "string" },
+      vectors: { type: "string", default: "4" },
+      list: { type: "boolean", default: false },
+    },
+  });
+  const seed = integer("seed", values.seed, 0);
+  const generator = new FormGenerator(INSTRUCTIONS, values.form);
+  if (generator.forms.length === 0) {
+    throw new IsolaError({
+      code: "option-invalid",
+      message: `read --form: no form begins with "${values.form ?? ""}"; wanted a mnemonic or a form from --list`,
+    });
+  }
+  if (values.list) {
+    for (const form of generator.forms) console.log(formName(form));
+    return 0;
+  }
+  if (values.replay !== undefined) return replay(values.replay, values.engine);
+  if (values.record !== undefined) return record(values.record, seed, integer("vectors", values.vectors, 1));
+
+  const maker = new CaseMaker(seed, generator);
+  using expected = new KvmEngine();
+  using actual = openEngine(values.engine);
+  let shown = performance.now();
+  const result = runCampaign({
+    maker,
+    expected,
+    actual,
+    start: integer("start", values.start, 0),
+    count: integer("count", values.count, 1),
+    maxFailures: integer("failures", values.failures, 1),
+    onFailure({ test, differences }) {
+      console.log(
+        describeFailure({ seed, form: values.form, test, expectedName: "processor", actualName: actual.name, differences }),
+      );
+    },
+    onProgress(done) {
+      if (performance.now() - shown < PROGRESS_MILLISECONDS) return;
+      shown = performance.now();
+      console.error(`${done} cases`);
+    },
+  });
+  for (const line of summary(result, expected.name, actual.name)) console.log(line);
+  return result.failures === 0 ? 0 : 1;
+}
+
+/** `perForm` vectors of each form of the whole table. */
+function record(path: string, seed: number, perForm: number): number {
+  using engine = new KvmEngine();
+  const all = new FormGenerator(INSTRUCTIONS);
+  const maker = new CaseMaker(seed, all);
+  const cases: TestCase[] = [];
+  for (const [index, form] of all.forms.entries()) {
+    const single = new CaseMaker(seed, all.withForm(form));
+    let kept = 0;
+    // Numbers are spread over the slots; cases of more than one instruction are passed over.
+    for (let number = (index * 61) % BATCH_CASES; kept < perForm; number += BATCH_CASES + 1) {
+      const test = single.make(number);
+      if (test.instructions.length !== 1) continue;
+      cases.push(test);
+      kept++;
+    }
+  }
+  const file = recordVectors(cases, maker, engine, cpus()[0]?.model ?? "unknown");
+  writeFileSync(path, formatVectors(file));
+  console.log(`${cases.length} vectors of ${all.forms.length} forms, recorded on ${file.cpu}`);
+  return 0;
+}
+
+function replay(path: string, engineName: string): number {
+  const file = JSON.parse(readFileSync(path, "utf8")) as VectorFile;
+  using engine = openEngine(engineName);
+  const maker = new CaseMaker(file.seed, new FormGenerator(INSTRUCTIONS));
+  const failures = replayVectors(file, maker, engine);
+  for (const { test, differences } of failures) {
+    const { seed } = file;
+    console.log(describeFailure({ seed, test, expectedName: file.cpu, actualName: engine.name, differences }));
+  }
+  console.log(`${failures.length} of the vectors differ`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = main();
+} catch (error) {
+  if (!(error instanceof IsolaError)) throw error;
+  console.error(`fuzz: ${error.message}`);
+  process.exitCode = 2;
+}
