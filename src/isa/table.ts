@@ -1,0 +1,32 @@
+/** Every instruction there is, from the files of each subject. */
+
+import type { Instruction } from "./instruction.ts";
+import { ALU } from "./instructions/alu.ts";
+import { BITS } from "./instructions/bits.ts";
+import { CONTROL } from "./instructions/control.ts";
+import { DATA } from "./instructions/data.ts";
+import { DECIMAL } from "./instructions/decimal.ts";
+import { DESCRIPTOR } from "./instructions/descriptor.ts";
+import { IO } from "./instructions/io.ts";
+import { MEMORY } from "./instructions/memory.ts";
+import { MULTIPLY } from "./instructions/multiply.ts";
+import { SHIFT } from "./instructions/shift.ts";
+import { STACK_INSTRUCTIONS } from "./instructions/stack.ts";
+import { STRING } from "./instructions/string.ts";
+import { SYSTEM } from "./instructions/system.ts";
+
+export const INSTRUCTIONS: readonly Instruction[] = [
+  ...ALU,
+  ...DATA,
+  ...SHIFT,
+  ...BITS,
+  ...MULTIPLY,
+  ...DECIMAL,
+  ...STACK_INSTRUCTIONS,
+  ...CONTROL,
+  ...STRING,
+  ...IO,
+  ...MEMORY,
+  ...SYSTEM,
+  ...DESCRIPTOR,
+];
