@@ -24,8 +24,10 @@ export function handlerName(decoded: Decoded): string {
   for (const { kind, bits } of operands) {
     name += ` ${kind === "mem" ? `${addressForm === "simple" ? "m" : addressForm === "full" ? "M" : "o"}` : kind[0]}${bits}`;
   }
-  const vector = operands.some((o) => o.partial === true);
-  name += ` /${context.operandSize}${context.long ? "" : "-"}${vector ? "v" : ""}`;
+  // An SSE instruction and its MMX twin have one name, and may have operands of the same sizes.
+  const mmx = form.operands.some(({ place }) => "PQN".includes(place));
+  const vector = mmx ? "m" : operands.some((o) => o.partial === true) ? "v" : "";
+  name += ` /${context.operandSize}${context.long ? "" : "-"}${vector}`;
   for (const part of form.instruction.uses ?? []) name += ` ${part}=${context[part]}`;
   // The immediates of a stack operation's width: pushes and the like need it whether they say so or not.
   if (!context.long) name += ` s${context.stackSize}`;
