@@ -5,8 +5,20 @@
  */
 
 import {
-  bitLength, FINITE, type Float, type FloatFormat, finite, INDEFINITE, INFINITE, infinity, QUIET_BIT, QUIET_NAN,
-  SIGNALLING_NAN, UNSUPPORTED, ZERO, zero,
+  bitLength,
+  FINITE,
+  type Float,
+  type FloatFormat,
+  finite,
+  INDEFINITE,
+  INFINITE,
+  infinity,
+  QUIET_BIT,
+  QUIET_NAN,
+  SIGNALLING_NAN,
+  UNSUPPORTED,
+  ZERO,
+  zero,
 } from "./format.ts";
 import { type Context, DE, DOWN, IE, NEAREST, PE, round, stopped, UP, ZE } from "./rounding.ts";
 
@@ -200,9 +212,10 @@ function integral(a: Float, rounding: number, context: Context): bigint {
     if (rest !== 0n) {
       context.flags |= PE;
       const half = 1n << (shift - 1n);
-      const up = rounding === NEAREST
-        ? rest > half || (rest === half && (magnitude & 1n) === 1n)
-        : rounding === (a.sign === 0 ? UP : DOWN);
+      const up =
+        rounding === NEAREST
+          ? rest > half || (rest === half && (magnitude & 1n) === 1n)
+          : rounding === (a.sign === 0 ? UP : DOWN);
       context.roundedUp = up;
       if (up) magnitude++;
     }

@@ -27,9 +27,7 @@ function onceComputed(compute: () => bigint): () => bigint {
 }
 
 /** With FRACTION_BITS fraction bits, truncated. Machin's formula. */
-export const pi = onceComputed(
-  () => (16n * inverseSeries(5n, true) - 4n * inverseSeries(239n, true)) >> GUARD,
-);
+export const pi = onceComputed(() => (16n * inverseSeries(5n, true) - 4n * inverseSeries(239n, true)) >> GUARD);
 /** 2 * atanh(1/3). */
 export const ln2 = onceComputed(() => (2n * inverseSeries(3n, false)) >> GUARD);
 /** ln(10) = 3 ln(2) + 2 atanh(1/9). */

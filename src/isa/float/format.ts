@@ -16,10 +16,18 @@ export interface FloatFormat {
 
 export const BINARY32: FloatFormat = { precision: 24, minExponent: -126, maxExponent: 127, bias: 127, exponentBits: 8 };
 export const BINARY64: FloatFormat = {
-  precision: 53, minExponent: -1022, maxExponent: 1023, bias: 1023, exponentBits: 11,
+  precision: 53,
+  minExponent: -1022,
+  maxExponent: 1023,
+  bias: 1023,
+  exponentBits: 11,
 };
 export const EXTENDED: FloatFormat = {
-  precision: 64, minExponent: -16382, maxExponent: 16383, bias: 16383, exponentBits: 15,
+  precision: 64,
+  minExponent: -16382,
+  maxExponent: 16383,
+  bias: 16383,
+  exponentBits: 15,
 };
 
 /** Classes of a value; every class from QUIET_NAN on is no number. */
@@ -54,10 +62,18 @@ export function finite(sign: number, significand: bigint, exponent: number): Flo
 }
 
 const zeros: readonly Float[] = [0, 1].map((sign) => ({
-  kind: ZERO, sign, exponent: 0, significand: 0n, denormal: false,
+  kind: ZERO,
+  sign,
+  exponent: 0,
+  significand: 0n,
+  denormal: false,
 }));
 const infinities: readonly Float[] = [0, 1].map((sign) => ({
-  kind: INFINITE, sign, exponent: 0, significand: INTEGER_BIT, denormal: false,
+  kind: INFINITE,
+  sign,
+  exponent: 0,
+  significand: INTEGER_BIT,
+  denormal: false,
 }));
 
 export function zero(sign: number): Float {
@@ -70,7 +86,11 @@ export function infinity(sign: number): Float {
 
 /** QNaN floating-point indefinite: the masked answer to an invalid operation [SDM 1 §4.8.3.7]. */
 export const INDEFINITE: Float = {
-  kind: QUIET_NAN, sign: 1, exponent: 0, significand: INTEGER_BIT | QUIET_BIT, denormal: false,
+  kind: QUIET_NAN,
+  sign: 1,
+  exponent: 0,
+  significand: INTEGER_BIT | QUIET_BIT,
+  denormal: false,
 };
 
 const scratch = new DataView(new ArrayBuffer(8));

@@ -69,7 +69,11 @@ function dropBits(significand: bigint, count: number, sign: number, mode: number
  * has more bits) to `format`, and reports OE, UE and PE in the context.
  */
 export function round(
-  sign: number, significand: bigint, exponent: number, format: FloatFormat, context: Context,
+  sign: number,
+  significand: bigint,
+  exponent: number,
+  format: FloatFormat,
+  context: Context,
 ): Float {
   const precision = context.precision < format.precision ? context.precision : format.precision;
   const length = bitLength(significand);
@@ -120,8 +124,16 @@ export function round(
 
 /** An unmasked overflow or underflow: the rounded value with an adjusted exponent [SDM 1 §8.5.4, §8.5.5]. */
 function scaled(
-  sign: number, kept: bigint, exponent: number, top: number, adjust: number, format: FloatFormat, context: Context,
+  sign: number,
+  kept: bigint,
+  exponent: number,
+  top: number,
+  adjust: number,
+  format: FloatFormat,
+  context: Context,
 ): Float {
+  // Without an adjustment (SSE, stores to memory) there is no result.
+  if (adjust === 0) return zero(sign);
   // Only FSCALE gets so far out that the adjusted exponent does not fit either.
   const over = top > format.maxExponent;
   if (over || top < format.minExponent) {

@@ -82,16 +82,18 @@ function compares(name: string, signalling: boolean): Operation[] {
 /** HADDPS and the like: neighbours within the destination, then within the source; ADDSUBPS: even subtract, odd add. */
 function pairs(): Operation[] {
   return FORMS.slice(0, 2).flatMap(({ suffix, format, size }) => [
-    ...(["add", "sub"] as const).map((name): Operation => ({
-      name: `h${name}${suffix}`,
-      bytes: 16,
-      run(view, a, b) {
-        for (let at = 0; at < 16; at += size) {
-          const from = at < 8 ? a + at * 2 : b + (at - 8) * 2;
-          put(format, at, unit.binary(name, format, get(view, format, from), get(view, format, from + size)));
-        }
-      },
-    })),
+    ...(["add", "sub"] as const).map(
+      (name): Operation => ({
+        name: `h${name}${suffix}`,
+        bytes: 16,
+        run(view, a, b) {
+          for (let at = 0; at < 16; at += size) {
+            const from = at < 8 ? a + at * 2 : b + (at - 8) * 2;
+            put(format, at, unit.binary(name, format, get(view, format, from), get(view, format, from + size)));
+          }
+        },
+      }),
+    ),
     {
       name: `addsub${suffix}`,
       bytes: 16,
@@ -133,7 +135,12 @@ function dotProducts(): Operation[] {
 }
 
 function approximations(name: string, root: boolean): Operation[] {
-  return ([["ps", 16], ["ss", 4]] as const).map(([suffix, bytes]) => ({
+  return (
+    [
+      ["ps", 16],
+      ["ss", 4],
+    ] as const
+  ).map(([suffix, bytes]) => ({
     name: name + suffix,
     bytes,
     run(view, _a, b) {
@@ -273,7 +280,12 @@ const BEFORE = IE | DE | ZE;
  *   When one of the flags is unmasked in `mxcsr` nothing has been written.
  */
 export function ssePacked(
-  code: number, view: DataView, destination: number, a: number, b: number, mxcsr: number,
+  code: number,
+  view: DataView,
+  destination: number,
+  a: number,
+  b: number,
+  mxcsr: number,
 ): number {
   const { bytes, run } = operationOf(code);
   result.setBigUint64(0, 0n);

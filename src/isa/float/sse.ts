@@ -5,8 +5,19 @@
  */
 
 import {
-  add, compare, convert, divide, EQUAL, fromInteger, GREATER, LESS, multiply, roundToIntegral, squareRoot,
-  toInteger, UNORDERED,
+  add,
+  compare,
+  convert,
+  divide,
+  EQUAL,
+  fromInteger,
+  GREATER,
+  LESS,
+  multiply,
+  roundToIntegral,
+  squareRoot,
+  toInteger,
+  UNORDERED,
 } from "./arithmetic.ts";
 import { type Float, type FloatFormat, pack, unpack, zero } from "./format.ts";
 import { type Context, PE, TRUNCATE } from "./rounding.ts";
@@ -39,7 +50,14 @@ const ZF = 64;
 /** A context and DAZ, filled from an MXCSR value for each operation. */
 export class SseUnit {
   readonly context: Context = {
-    rounding: 0, unmasked: 0, flushToZero: false, x87: false, precision: 64, biasAdjust: 0, flags: 0, roundedUp: false,
+    rounding: 0,
+    unmasked: 0,
+    flushToZero: false,
+    x87: false,
+    precision: 64,
+    biasAdjust: 0,
+    flags: 0,
+    roundedUp: false,
   };
   #denormalsAreZero = false;
 
@@ -70,12 +88,24 @@ export class SseUnit {
     context.flags = 0;
     let result: Float;
     switch (operation) {
-      case "add": result = add(a, b, format, context); break;
-      case "sub": result = add(a, b, format, context, true); break;
-      case "mul": result = multiply(a, b, format, context); break;
-      case "div": result = divide(a, b, format, context); break;
-      case "min": result = this.#select(a, b, LESS); break;
-      case "max": result = this.#select(a, b, GREATER); break;
+      case "add":
+        result = add(a, b, format, context);
+        break;
+      case "sub":
+        result = add(a, b, format, context, true);
+        break;
+      case "mul":
+        result = multiply(a, b, format, context);
+        break;
+      case "div":
+        result = divide(a, b, format, context);
+        break;
+      case "min":
+        result = this.#select(a, b, LESS);
+        break;
+      case "max":
+        result = this.#select(a, b, GREATER);
+        break;
     }
     context.flags |= before;
     return result;
@@ -91,7 +121,10 @@ export class SseUnit {
   }
 
   #one(
-    from: FloatFormat, to: FloatFormat, a: bigint, operation: (a: Float, to: FloatFormat, context: Context) => Float,
+    from: FloatFormat,
+    to: FloatFormat,
+    a: bigint,
+    operation: (a: Float, to: FloatFormat, context: Context) => Float,
   ): bigint {
     const context = this.context;
     const before = context.flags;
@@ -188,7 +221,11 @@ function finish(result: bigint): SseResult {
 
 /** One lane of ADD, SUB, MUL, DIV, MIN or MAX. */
 export function binary(
-  operation: BinaryOperation, a: bigint, b: bigint, format: FloatFormat, mxcsr: number,
+  operation: BinaryOperation,
+  a: bigint,
+  b: bigint,
+  format: FloatFormat,
+  mxcsr: number,
 ): SseResult {
   unit.begin(mxcsr);
   return finish(unit.binary(operation, format, a, b));
@@ -199,4 +236,3 @@ export function sqrt(a: bigint, format: FloatFormat, mxcsr: number): SseResult {
   unit.begin(mxcsr);
   return finish(unit.squareRoot(format, a));
 }
-

@@ -4,12 +4,36 @@
  */
 
 import {
-  add, compare, divide, EQUAL, GREATER, invalid, isNan, LESS, multiply, propagate, propagateOne, roundToIntegral,
-  squareRoot, UNORDERED,
+  add,
+  compare,
+  divide,
+  EQUAL,
+  GREATER,
+  invalid,
+  isNan,
+  LESS,
+  multiply,
+  propagate,
+  propagateOne,
+  roundToIntegral,
+  squareRoot,
+  UNORDERED,
 } from "./arithmetic.ts";
 import {
-  BINARY32, BINARY64, bitLength, EXTENDED, FINITE, type Float, finite, INDEFINITE, INFINITE, infinity, UNSUPPORTED,
-  unpack, ZERO, zero,
+  BINARY32,
+  BINARY64,
+  bitLength,
+  EXTENDED,
+  FINITE,
+  type Float,
+  finite,
+  INDEFINITE,
+  INFINITE,
+  infinity,
+  UNSUPPORTED,
+  unpack,
+  ZERO,
+  zero,
 } from "./format.ts";
 import { type Context, DE, round, stopped, ZE } from "./rounding.ts";
 import { C0, C1, C2, C3, X87_EFLAGS, type X87State } from "./x87-state.ts";
@@ -151,7 +175,9 @@ export function changeSign(state: X87State, absolute: boolean): void {
 
 /** An instruction that replaces ST(0) by a function of it. */
 export function unary(
-  state: X87State, controlled: boolean, operation: (value: Float, context: Context) => Float,
+  state: X87State,
+  controlled: boolean,
+  operation: (value: Float, context: Context) => Float,
 ): void {
   if (state.isEmpty(0)) {
     if (state.underflow()) state.write(0, INDEFINITE);
@@ -292,4 +318,3 @@ function reduce(a: Float, b: Float, nearest: boolean, context: Context): [Float,
   if (rest === 0n) return [zero(a.sign), codes];
   return [round(sign, rest, exponent, EXTENDED, context), codes];
 }
-

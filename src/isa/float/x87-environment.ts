@@ -7,7 +7,18 @@
 
 import { FINITE, unpackExtended, ZERO } from "./format.ts";
 import {
-  BUSY, CONTROL, DATA_POINTER, ES, INSTRUCTION_POINTER, OPCODE, REGISTERS, SF, STATUS, TAGS, X87_AX, type X87State,
+  BUSY,
+  CONTROL,
+  DATA_POINTER,
+  ES,
+  INSTRUCTION_POINTER,
+  OPCODE,
+  REGISTERS,
+  SF,
+  STATUS,
+  TAGS,
+  X87_AX,
+  type X87State,
 } from "./x87-state.ts";
 
 const EXCEPTIONS = 0x3f;

@@ -10,9 +10,7 @@
  *   24 MXCSR and its mask, not touched here   32 R0 to R7, 16 bytes each, of which 10 are used
  */
 
-import {
-  extendedHead, extendedSignificand, type Float, INDEFINITE, unpackExtended,
-} from "./format.ts";
+import { extendedHead, extendedSignificand, type Float, INDEFINITE, unpackExtended } from "./format.ts";
 import { type Context, DE, IE, OE, PE, UE, ZE } from "./rounding.ts";
 
 /** Bytes of the state. */
@@ -67,7 +65,14 @@ export class X87State {
   /** Where the memory operand lies, in the same view: loaded before, stored after the instruction. */
   readonly operand: number;
   readonly context: Context = {
-    rounding: 0, unmasked: 0, flushToZero: false, x87: true, precision: 64, biasAdjust: 0, flags: 0, roundedUp: false,
+    rounding: 0,
+    unmasked: 0,
+    flushToZero: false,
+    x87: true,
+    precision: 64,
+    biasAdjust: 0,
+    flags: 0,
+    roundedUp: false,
   };
   /** EFLAGS at the instruction, for FCMOVcc. */
   eflags = 0;

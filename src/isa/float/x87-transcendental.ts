@@ -6,10 +6,25 @@
 import { isNan, invalid, propagate, propagateOne } from "./arithmetic.ts";
 import { FRACTION_BITS, ln2, pi } from "./constants.ts";
 import {
-  arctangent as arctangentOf, expMinusOne, logarithmOfRatio, ONE, reduceQuarters, sineCosine, timesLn2,
+  arctangent as arctangentOf,
+  expMinusOne,
+  logarithmOfRatio,
+  ONE,
+  reduceQuarters,
+  sineCosine,
+  timesLn2,
 } from "./elementary.ts";
 import {
-  bitLength, EXTENDED, FINITE, type Float, finite, INDEFINITE, INFINITE, infinity, ZERO, zero,
+  bitLength,
+  EXTENDED,
+  FINITE,
+  type Float,
+  finite,
+  INDEFINITE,
+  INFINITE,
+  infinity,
+  ZERO,
+  zero,
 } from "./format.ts";
 import { type Context, DE, PE, round, stopped, UE, ZE } from "./rounding.ts";
 import { unary } from "./x87-arithmetic.ts";
@@ -308,10 +323,18 @@ export function cosine(state: X87State): void {
 }
 
 export function sineAndCosine(state: X87State): void {
-  trigonometric(state, (turn, context) => turn.sine(context), (turn, context) => turn.cosine(context));
+  trigonometric(
+    state,
+    (turn, context) => turn.sine(context),
+    (turn, context) => turn.cosine(context),
+  );
 }
 
 /** FPTAN pushes 1 after the tangent. */
 export function tangent(state: X87State): void {
-  trigonometric(state, (turn, context) => turn.tangent(context), () => FLOAT_ONE);
+  trigonometric(
+    state,
+    (turn, context) => turn.tangent(context),
+    () => FLOAT_ONE,
+  );
 }

@@ -6,7 +6,18 @@
 import { convert, fromInteger, toInteger } from "./arithmetic.ts";
 import { constantValue, type ConstantName } from "./constants.ts";
 import {
-  BINARY32, BINARY64, EXTENDED, extendedHead, extendedSignificand, type Float, type FloatFormat, finite, INDEFINITE, pack, unpack, zero,
+  BINARY32,
+  BINARY64,
+  EXTENDED,
+  extendedHead,
+  extendedSignificand,
+  type Float,
+  type FloatFormat,
+  finite,
+  INDEFINITE,
+  pack,
+  unpack,
+  zero,
 } from "./format.ts";
 import { DE, IE, round, TRUNCATE } from "./rounding.ts";
 import { C1, type X87State } from "./x87-state.ts";
@@ -244,4 +255,3 @@ export function rotate(state: X87State, by: number): void {
   state.top += by;
   state.condition(C1, 0);
 }
-

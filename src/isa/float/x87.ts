@@ -8,9 +8,7 @@
 import * as arithmetic from "./x87-arithmetic.ts";
 import * as environment from "./x87-environment.ts";
 import { BINARY32, BINARY64 } from "./format.ts";
-import {
-  DATA_POINTER, ES, INSTRUCTION_POINTER, OPCODE, X87_MF, X87_UD, X87State,
-} from "./x87-state.ts";
+import { DATA_POINTER, ES, INSTRUCTION_POINTER, OPCODE, X87_MF, type X87State, X87_UD } from "./x87-state.ts";
 import * as transfer from "./x87-transfer.ts";
 import * as transcendental from "./x87-transcendental.ts";
 
@@ -48,10 +46,12 @@ const ARITHMETIC_NAMES = ["fadd", "fmul", "fcom", "fcomp", "fsub", "fsubr", "fdi
 /** The eight operations of D8, DA, DC and DE with a memory operand. */
 function arithmeticRow(prefix: string, bytes: number, operand: keyof typeof MEMORY_OPERANDS): Instruction[] {
   const load = MEMORY_OPERANDS[operand];
-  return ARITHMETIC_NAMES.map((name, field) => memory(`${prefix}${name.slice(1)} ${operand}`, "read", bytes, (state) => {
-    if (field === 2 || field === 3) arithmetic.compareMemory(state, load, field === 3);
-    else arithmetic.arithmeticMemory(state, field, load);
-  }));
+  return ARITHMETIC_NAMES.map((name, field) =>
+    memory(`${prefix}${name.slice(1)} ${operand}`, "read", bytes, (state) => {
+      if (field === 2 || field === 3) arithmetic.compareMemory(state, load, field === 3);
+      else arithmetic.arithmeticMemory(state, field, load);
+    }),
+  );
 }
 
 const { loadFloat, loadInteger, storeFloat, storeInteger } = transfer;
@@ -252,7 +252,13 @@ export function x87MemoryAccess(opcode: number, field: number, operand16 = false
  *   has changed), X87_UD (raise #UD)
  */
 export function x87(
-  state: X87State, opcode: number, modrm: number, eflags = 0, operand16 = false, ip = 0, dp = 0,
+  state: X87State,
+  opcode: number,
+  modrm: number,
+  eflags = 0,
+  operand16 = false,
+  ip = 0,
+  dp = 0,
 ): number {
   const instruction = INSTRUCTIONS[((opcode & 7) << 8) | modrm];
   if (instruction === undefined) return X87_UD;
