@@ -203,6 +203,12 @@ class DeviceInstance<S extends StateSpec, Port> implements Instance<S, Port> {
       }
       fields = migrate(fields);
     }
+    if (typeof fields !== "object" || fields === null) {
+      throw new IsolaError({
+        code: "state-invalid",
+        message: `loading the state of ${this.name}: no fields found, wanted an object of them; the saved state is damaged`,
+      });
+    }
     this.#block.load(this.name, fields);
   }
 }

@@ -25,7 +25,7 @@ export const u16: Field<number> = scalar("u16");
 export const u32: Field<number> = scalar("u32");
 /** A bigint: for registers that are written rarely, never on a hot path. */
 export const u64: Field<bigint> = scalar("u64");
-/** A number held exactly to 2^53, or Infinity: guest nanoseconds and counts. */
+/** An integer held exactly to 2^53, or Infinity: guest nanoseconds and counts. */
 export const f64: Field<number> = scalar("f64");
 export const bool: Field<boolean> = scalar("bool");
 export const bytes = (length: number): Field<Uint8Array> => ({ kind: "bytes", length });
@@ -139,7 +139,7 @@ const decodeNumber = (kind: Kind, value: unknown): number | undefined => {
   const maximum = MAXIMUM[kind];
   if (maximum === undefined) {
     if (value === "never") return Infinity;
-    return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+    return typeof value === "number" && Number.isSafeInteger(value) ? value : undefined;
   }
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= maximum ? value : undefined;
 };

@@ -437,7 +437,8 @@ const writeTscDeadline = (context: LapicContext, value: bigint): void => {
   // Outside TSC-deadline mode the write is ignored. [SDM 3 §11.5.4.1]
   if ((((state.lvt[LVT_TIMER] ?? 0) >> 17) & 3) !== 2) return;
   state.tscDeadline = value;
-  state.timerExpiry = value === 0n ? Infinity : Math.ceil(Number(value) * (1e9 / clock.tscHz));
+  const expiry = Math.ceil(Number(value) * (1e9 / clock.tscHz));
+  state.timerExpiry = value === 0n || expiry > Number.MAX_SAFE_INTEGER ? Infinity : expiry;
   const now = clock.now();
   if (state.timerExpiry <= now) expireTimer(context, now);
 };

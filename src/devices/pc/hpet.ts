@@ -42,6 +42,7 @@ const TIMER_WRITABLE = 0x3f4e;
 /** Periodic-capable, 64 bits. */
 const TIMER_FIXED = 0x030;
 const NO_TIMER = 0xff;
+const FAR_TICKS = 1n << 48n;
 
 const STATE = {
   config: u32,
@@ -220,7 +221,8 @@ const schedule = (context: HpetContext, timer: number): void => {
   const counter = join(counterHigh(context, ticks), counterLow(context, ticks));
   const comparator = join(at(state.comparatorHigh, timer), at(state.comparatorLow, timer));
   const distance = BigInt.asUintN(widthOf(config), comparator - counter);
-  state.expiry[timer] = state.start + (ticks + Number(distance)) * TICK_NS;
+  // Farther than a few years is never.
+  if (distance < FAR_TICKS) state.expiry[timer] = state.start + (ticks + Number(distance)) * TICK_NS;
 };
 
 const lineOf = (context: HpetContext, timer: number): IrqLine | undefined => {
@@ -242,9 +244,10 @@ const fire = (context: HpetContext, timer: number, now: number): void => {
   }
   const period = join(at(state.periodHigh, timer), at(state.periodLow, timer));
   if ((config & PERIODIC) === 0 || period === 0n) {
-    // The next match is a whole turn of the counter away.
-    const turn = 2 ** widthOf(config) * TICK_NS;
-    state.expiry[timer] = (state.expiry[timer] ?? 0) + turn;
+    // The next match is a whole turn of the counter away: at 64 bits, never.
+    const turn = 2 ** 32 * TICK_NS;
+    const missed = Math.floor((now - (state.expiry[timer] ?? 0)) / turn) + 1;
+    state.expiry[timer] = widthOf(config) === 32 ? (state.expiry[timer] ?? 0) + missed * turn : Infinity;
     return;
   }
   // Periods missed while the processor did not run are skipped.
