@@ -13,7 +13,10 @@ test("the first instruction lies at 0xfffffff0, in real mode", () => {
 test("RDX holds the signature, every other register is zero", () => {
   const { gpr } = resetState(0xa20f12n);
   assert.equal(gpr.rdx, 0xa20f12n);
-  assert.deepEqual(Object.entries(gpr).filter(([name, value]) => name !== "rdx" && value !== 0n), []);
+  assert.deepEqual(
+    Object.entries(gpr).filter(([name, value]) => name !== "rdx" && value !== 0n),
+    [],
+  );
 });
 
 test("states share nothing", () => {

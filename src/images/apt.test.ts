@@ -12,7 +12,9 @@ import type { Progress } from "./progress.ts";
 
 const PACKAGE = "the package's bytes\n";
 const sha256 = createHash("sha256").update(PACKAGE).digest("hex");
-const META = "Package: linux-image-cloud-amd64\nVersion: 6.1-1\nSize: 9\nSHA256: " + "a".repeat(64) +
+const META =
+  "Package: linux-image-cloud-amd64\nVersion: 6.1-1\nSize: 9\nSHA256: " +
+  "a".repeat(64) +
   "\nDepends: something (>= 1) | other, linux-image-6.1.0-9-cloud-amd64 (= 6.1-1)\n";
 const KERNEL = `Package: linux-image-6.1.0-9-cloud-amd64\nVersion: 6.1-1\nSize: ${PACKAGE.length}\nSHA256: ${sha256}\n`;
 
@@ -25,7 +27,9 @@ afterEach(() => rm(directory, { recursive: true }));
 /** A program that plays apt-get and apt-cache; `cases` are shell patterns on its last word but options. */
 async function fakeApt(cases: Record<string, string>): Promise<{ get: string; cache: string }> {
   const path = join(directory, "apt");
-  const arms = Object.entries(cases).map(([pattern, body]) => `${pattern}) ${body} ;;`).join("\n");
+  const arms = Object.entries(cases)
+    .map(([pattern, body]) => `${pattern}) ${body} ;;`)
+    .join("\n");
   const script = `#!/bin/sh
 echo "$@" >>"${directory}/calls"
 while [ $# -gt 0 ]; do case "$1" in -o|-c) shift 2 ;; -q) shift ;; *) break ;; esac; done
@@ -35,7 +39,11 @@ ${arms}
 esac
 `;
   await writeFile(path, script, { mode: 0o755 });
-  for (const [name, text] of [["meta", META], ["kernel", KERNEL], ["package", PACKAGE]] as const) {
+  for (const [name, text] of [
+    ["meta", META],
+    ["kernel", KERNEL],
+    ["package", PACKAGE],
+  ] as const) {
     await writeFile(join(directory, name), text);
   }
   return { get: path, cache: path };
@@ -47,7 +55,10 @@ const show = {
 };
 const good = { update: ":", ...show, "download*": 'cp "$(dirname "$0")/package" a%3a1_amd64.deb' };
 
-async function fetchKernel(cases: Record<string, string>, progress?: (progress: Progress) => void): Promise<Uint8Array> {
+async function fetchKernel(
+  cases: Record<string, string>,
+  progress?: (progress: Progress) => void,
+): Promise<Uint8Array> {
   const programs = await fakeApt(cases);
   const apt = await Apt.create({ directory: join(directory, "private"), programs, ...(progress ? { progress } : {}) });
   return apt.download(await apt.resolve("linux-image-cloud-amd64", /^linux-image-[0-9]/));
@@ -88,7 +99,10 @@ describe("apt", () => {
     const body = `printf 'dlstatus:1:0.0:x\\ndlstatus:1:50.0:y\\nnonsense\\ndlstatus:1:999:z\\n' >&3; ${good["download*"]}`;
     await fetchKernel({ ...good, "download*": body }, (progress) => seen.push(progress));
     const download = seen.filter(({ step }) => step.startsWith("downloading"));
-    assert.deepEqual(download.map(({ fraction }) => fraction), [0, 0.5, 1]);
+    assert.deepEqual(
+      download.map(({ fraction }) => fraction),
+      [0, 0.5, 1],
+    );
     assert.ok(download.every(({ totalBytes }) => totalBytes === PACKAGE.length));
   });
 
@@ -99,12 +113,17 @@ describe("apt", () => {
 
   test("without a network the first cause is named", async () => {
     const update = "echo \"W: Failed to fetch http://x/  Temporary failure resolving 'x'\" >&2";
-    const message = /could not fetch its indexes \(Failed to fetch .*Temporary failure resolving 'x'\).*--kernel and --initrd/;
+    const message =
+      /could not fetch its indexes \(Failed to fetch .*Temporary failure resolving 'x'\).*--kernel and --initrd/;
     await rejectsWith(fetchKernel({ update }), "apt-update-failed", message);
   });
 
   test("a package that the sources lack", async () => {
-    await rejectsWith(fetchKernel({ update: ":" }), "package-unknown", /linux-image-cloud-amd64: the host's apt sources/);
+    await rejectsWith(
+      fetchKernel({ update: ":" }),
+      "package-unknown",
+      /linux-image-cloud-amd64: the host's apt sources/,
+    );
   });
 
   test("a host without apt", async () => {
@@ -120,14 +139,26 @@ describe("apt", () => {
 
   test("a download that fails twice ends", async () => {
     const body = "echo 'E: Connection timed out' >&2; exit 100";
-    await rejectsWith(fetchKernel({ ...good, "download*": body }), "package-download-failed", /6\.1-1: Connection timed out/);
+    await rejectsWith(
+      fetchKernel({ ...good, "download*": body }),
+      "package-download-failed",
+      /6\.1-1: Connection timed out/,
+    );
     assert.equal((await readFile(join(directory, "calls"), "utf8")).match(/download/g)?.length, 2);
   });
 
   test("a file with another hash, another size, or none at all is refused", async () => {
     const other = `printf '%s\\n' "THE package's bytes" >a.deb`;
-    await rejectsWith(fetchKernel({ ...good, "download*": other }), "package-download-failed", /SHA-256 is [0-9a-f]{64}, wanted/);
-    await rejectsWith(fetchKernel({ ...good, "download*": "echo >a.deb" }), "package-download-failed", /1 bytes, wanted 20/);
+    await rejectsWith(
+      fetchKernel({ ...good, "download*": other }),
+      "package-download-failed",
+      /SHA-256 is [0-9a-f]{64}, wanted/,
+    );
+    await rejectsWith(
+      fetchKernel({ ...good, "download*": "echo >a.deb" }),
+      "package-download-failed",
+      /1 bytes, wanted 20/,
+    );
     await rejectsWith(fetchKernel({ ...good, "download*": ":" }), "package-download-failed", /apt left no file/);
   });
 });

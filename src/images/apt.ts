@@ -185,13 +185,15 @@ export class Apt {
     if (this.#updateComplaint !== undefined) {
       throw new IsolaError({
         code: "apt-update-failed",
-        message: `fetching package ${name}: apt could not fetch its indexes (${this.#updateComplaint}); ` +
+        message:
+          `fetching package ${name}: apt could not fetch its indexes (${this.#updateComplaint}); ` +
           `check the network and the host's apt sources, or ${WAY_OUT}`,
       });
     }
     throw new IsolaError({
       code: "package-unknown",
-      message: `fetching package ${name}: the host's apt sources have no such package; ` +
+      message:
+        `fetching package ${name}: the host's apt sources have no such package; ` +
         `add a source of Debian 12 or later, or ${WAY_OUT}`,
     });
   }
@@ -203,7 +205,8 @@ export class Apt {
     if (dependency === undefined) {
       throw new IsolaError({
         code: "package-unknown",
-        message: `fetching package ${metapackage}: its dependencies (${record.depends.join(", ")}) ` +
+        message:
+          `fetching package ${metapackage}: its dependencies (${record.depends.join(", ")}) ` +
           `name none like ${pattern.source}; ${WAY_OUT}`,
       });
     }
@@ -231,10 +234,8 @@ export class Apt {
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
     const progress = { step: `downloading ${record.name}`, totalBytes: record.sizeBytes };
-    const result = await this.#run(
-      this.#programs.get,
-      ["download", `${record.name}=${record.version}`],
-      (fraction) => this.#progress({ ...progress, fraction }),
+    const result = await this.#run(this.#programs.get, ["download", `${record.name}=${record.version}`], (fraction) =>
+      this.#progress({ ...progress, fraction }),
     );
     if (result.status !== 0) return tellingLine(`${result.stderr}\n${result.stdout}`);
     const file = (await readdir(directory)).find((name) => name.endsWith(".deb"));

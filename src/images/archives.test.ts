@@ -17,7 +17,11 @@ async function* pieces(bytes: Uint8Array, step: number): AsyncGenerator<Uint8Arr
   for (let at = 0; at < bytes.length; at += step) yield bytes.subarray(at, at + step);
 }
 
-async function tarEntries(bytes: Uint8Array, wanted?: (header: TarHeader) => boolean, step = 1000): Promise<TarEntry[]> {
+async function tarEntries(
+  bytes: Uint8Array,
+  wanted?: (header: TarHeader) => boolean,
+  step = 1000,
+): Promise<TarEntry[]> {
   return Array.fromAsync(readTar(pieces(bytes, step), wanted));
 }
 
@@ -40,11 +44,19 @@ async function mutate(sample: Uint8Array, read: (bytes: Uint8Array) => unknown):
 }
 
 describe("ar", () => {
-  const sample = arOf([["debian-binary", "2.0\n"], ["odd/", "abc"], ["even", "abcd"]]);
+  const sample = arOf([
+    ["debian-binary", "2.0\n"],
+    ["odd/", "abc"],
+    ["even", "abcd"],
+  ]);
 
   test("members in order, names without GNU's slash, odd sizes padded", () => {
     const members = readAr(sample).map(({ name, bytes }) => [name, text(bytes)]);
-    assert.deepEqual(members, [["debian-binary", "2.0\n"], ["odd", "abc"], ["even", "abcd"]]);
+    assert.deepEqual(members, [
+      ["debian-binary", "2.0\n"],
+      ["odd", "abc"],
+      ["even", "abcd"],
+    ]);
   });
 
   test("damage is refused", () => {
@@ -85,7 +97,10 @@ describe("tar", () => {
   test("only wanted entries come, however the stream is cut", async () => {
     for (const step of [1, 7, 512, 100_000]) {
       const entries = await tarEntries(sample, ({ path }) => path === "boot/vmlinuz", step);
-      assert.deepEqual(entries.map(({ bytes }) => text(bytes)), ["k".repeat(1500)]);
+      assert.deepEqual(
+        entries.map(({ bytes }) => text(bytes)),
+        ["k".repeat(1500)],
+      );
     }
   });
 
@@ -136,7 +151,10 @@ describe("deb", () => {
   ] as const) {
     test(`files of a package with ${name}`, async () => {
       const entries = await Array.fromAsync(readDeb(debOf(name, bytes), wanted));
-      assert.deepEqual(entries.map(({ path, bytes: b }) => [path, text(b)]), [["boot/vmlinuz-6", "kernel"]]);
+      assert.deepEqual(
+        entries.map(({ path, bytes: b }) => [path, text(b)]),
+        [["boot/vmlinuz-6", "kernel"]],
+      );
     });
   }
 
@@ -181,7 +199,10 @@ describe("cpio", () => {
 
   test("an entry that comes again replaces the first", () => {
     const entries = readCpio(new CpioWriter().file("a", "1").file("a", "22").finish());
-    assert.deepEqual(entries.map(({ bytes }) => text(bytes)), ["22"]);
+    assert.deepEqual(
+      entries.map(({ bytes }) => text(bytes)),
+      ["22"],
+    );
   });
 
   test("hostile archives", () => mutate(write(), readCpio));

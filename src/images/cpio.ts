@@ -116,9 +116,7 @@ export function readCpio(archive: Uint8Array): CpioEntry[] {
     const fileBytes = field(6);
     const dataAt = align(start + HEADER_BYTES + nameBytes, 4);
     if (nameBytes < 1 || dataAt + fileBytes > archive.length) throw damaged("an entry past the end", start);
-    const path = new TextDecoder().decode(
-      archive.subarray(start + HEADER_BYTES, start + HEADER_BYTES + nameBytes - 1),
-    );
+    const path = new TextDecoder().decode(archive.subarray(start + HEADER_BYTES, start + HEADER_BYTES + nameBytes - 1));
     if (path === TRAILER) return entries;
     const bits = field(1) & S_IFMT;
     const type = (Object.keys(TYPE_BITS) as CpioType[]).find((name) => TYPE_BITS[name] === bits);

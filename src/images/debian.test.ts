@@ -8,8 +8,22 @@ import { buildInitramfs, readBusyboxPackage, readKernelPackage } from "./debian.
 import { type ModuleInfo, modulesAlias, modulesDep, readModuleInfo, selectModules } from "./modules.ts";
 import { debOf, moduleOf, tarOf } from "./sample-archives.ts";
 
-const APPLETS = ["[", "[[", "cat", "cttyhack", "hostname", "modprobe", "mount", "poweroff", "reboot", "setsid", "sh", "sync"];
-const binary = (names: readonly string[]) => new TextEncoder().encode(`\x7fELF\0[\0[[\0x y\0usage: cat\0${names.join("\0")}\0\0tail`);
+const APPLETS = [
+  "[",
+  "[[",
+  "cat",
+  "cttyhack",
+  "hostname",
+  "modprobe",
+  "mount",
+  "poweroff",
+  "reboot",
+  "setsid",
+  "sh",
+  "sync",
+];
+const binary = (names: readonly string[]) =>
+  new TextEncoder().encode(`\x7fELF\0[\0[[\0x y\0usage: cat\0${names.join("\0")}\0\0tail`);
 const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes);
 
 describe("BusyBox's commands", () => {
@@ -38,7 +52,10 @@ describe("kernel modules", () => {
 
   test("modules come after what they depend on; wanted ones may be missing", () => {
     const modules = byName(info("a", "b", "c"), info("b", "c"), info("c"), info("unused"));
-    assert.deepEqual(selectModules(modules, ["a", "built-in"]).map(({ name }) => name), ["c", "b", "a"]);
+    assert.deepEqual(
+      selectModules(modules, ["a", "built-in"]).map(({ name }) => name),
+      ["c", "b", "a"],
+    );
   });
 
   test("a missing dependency is an error, a circle is not", () => {
@@ -79,7 +96,10 @@ describe("the initramfs", () => {
       { path: "./boot/config-6.1.0-9-cloud-amd64", data: "config" },
       { path: "./boot/vmlinuz-6.1.0-9-cloud-amd64", data: "bzImage" },
       { path: `./${root}/kernel/drivers/virtio/virtio.ko`, data: moduleOf(["depends="]) },
-      { path: `./usr/${root}/kernel/drivers/block/virtio_blk.ko`, data: moduleOf(["depends=virtio", "alias=virtio:d00000002v*"]) },
+      {
+        path: `./usr/${root}/kernel/drivers/block/virtio_blk.ko`,
+        data: moduleOf(["depends=virtio", "alias=virtio:d00000002v*"]),
+      },
       { path: `./${root}/kernel/drivers/net/other.ko`, data: moduleOf(["depends="]) },
     ]),
   );

@@ -63,7 +63,10 @@ export function readModuleInfo(path: string, bytes: Uint8Array): ModuleInfo {
     strings.filter((one) => one.startsWith(`${key}=`)).map((one) => one.slice(key.length + 1));
   return {
     name: moduleName(path),
-    depends: values("depends").flatMap((list) => list.split(",")).filter((one) => one !== "").map(moduleName),
+    depends: values("depends")
+      .flatMap((list) => list.split(","))
+      .filter((one) => one !== "")
+      .map(moduleName),
     aliases: values("alias"),
   };
 }
@@ -97,7 +100,12 @@ export function modulesDep(selected: readonly ModuleInfo[], paths: ReadonlyMap<s
   };
   const path = (name: string) => paths.get(name) ?? name;
   return selected
-    .map((module) => `${path(module.name)}:${closure(module).map((name) => ` ${path(name)}`).join("")}\n`)
+    .map(
+      (module) =>
+        `${path(module.name)}:${closure(module)
+          .map((name) => ` ${path(name)}`)
+          .join("")}\n`,
+    )
     .join("");
 }
 

@@ -122,7 +122,13 @@ describe("the image store", () => {
     await store.pull("tiny");
     const path = join(directory, "tiny/manifest.json");
     const manifest = await readFile(path, "utf8");
-    for (const bad of ["", "{}", "[]", manifest.replace(/"vmlinux-[0-9a-f]+"/, '"../../etc/passwd"'), manifest.slice(9)]) {
+    for (const bad of [
+      "",
+      "{}",
+      "[]",
+      manifest.replace(/"vmlinux-[0-9a-f]+"/, '"../../etc/passwd"'),
+      manifest.slice(9),
+    ]) {
       await writeFile(path, bad);
       await rejectsWith(store.find("tiny"), "image-damaged", /is no manifest of version 1/);
     }
@@ -178,7 +184,11 @@ describe("the lock", () => {
     try {
       await writeFile(lock, `${child.pid}\n`);
       const message = new RegExp(`pulling image tiny: process ${child.pid} is doing the same`);
-      await rejectsWith(withLock(lock, options, async () => undefined), "locked", message);
+      await rejectsWith(
+        withLock(lock, options, async () => undefined),
+        "locked",
+        message,
+      );
       assert.equal(await readFile(lock, "utf8"), `${child.pid}\n`);
     } finally {
       child.kill();
@@ -198,7 +208,10 @@ describe("the lock", () => {
 
   test("it is released when the work fails", async () => {
     const lock = join(directory, "lock");
-    await assert.rejects(withLock(lock, options, () => Promise.reject(new Error("no"))), /no/);
+    await assert.rejects(
+      withLock(lock, options, () => Promise.reject(new Error("no"))),
+      /no/,
+    );
     await assert.rejects(stat(lock));
   });
 });

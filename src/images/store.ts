@@ -288,7 +288,10 @@ export class ImageStore {
   async remove(name: string): Promise<boolean> {
     this.#recipe(name);
     const home = join(this.directory, name);
-    const exists = await stat(home).then(() => true, () => false);
+    const exists = await stat(home).then(
+      () => true,
+      () => false,
+    );
     if (!exists) return false;
     const lock = join(this.directory, `${name}.lock`);
     return this.#writable(() =>
@@ -318,7 +321,8 @@ export class ImageStore {
       };
       throw new IsolaError({
         code: "cache-unwritable",
-        message: `writing the image cache ${path ?? this.directory}: ${reasons[code] ?? code}; ` +
+        message:
+          `writing the image cache ${path ?? this.directory}: ${reasons[code] ?? code}; ` +
           "free space, or set XDG_CACHE_HOME to a directory you may write",
         cause,
       });

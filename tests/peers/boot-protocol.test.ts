@@ -32,19 +32,73 @@ function stub(state: CpuState): Uint8Array {
   const { gpr, segments } = state;
   const efer = state.msrs.get(0xc0000080) ?? 0n;
   const code = [
-    0xfa, 0xfc, // cli; cld
-    0xbe, ...u32(LOW_COPY_ADDRESS), 0xbf, ...u32(LOW.start), 0xb9, ...u32((LOW.end - LOW.start) / 4), // esi, edi, ecx
-    0xf3, 0xa5, // rep movsd
-    0xb8, ...u32(state.cr4), 0x0f, 0x22, 0xe0, // mov cr4, eax
-    0xb8, ...u32(state.cr3), 0x0f, 0x22, 0xd8, // mov cr3, eax
-    0xb9, ...u32(0xc0000080), 0xb8, ...u32(efer & 0x100n), 0x31, 0xd2, 0x0f, 0x30, // wrmsr
-    0x0f, 0x01, 0x15, ...u32(STUB_ADDRESS + 0x100), // lgdt
-    0xb8, ...u32(state.cr0), 0x0f, 0x22, 0xc0, // mov cr0, eax
-    0xb8, ...u32(segments.ds.selector), // eax
-    0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xe0, 0x8e, 0xe8, 0x8e, 0xd0, // ds, es, fs, gs, ss
-    0xbc, ...u32(gpr.rsp), 0xbe, ...u32(gpr.rsi), 0xbb, ...u32(gpr.rbx), // esp, esi, ebx
-    0x31, 0xc0, 0x31, 0xc9, 0x31, 0xff, 0x31, 0xed, // eax, ecx, edi, ebp = 0
-    0xea, ...u32(state.rip), segments.cs.selector, 0, // ljmp
+    0xfa,
+    0xfc, // cli; cld
+    0xbe,
+    ...u32(LOW_COPY_ADDRESS),
+    0xbf,
+    ...u32(LOW.start),
+    0xb9,
+    ...u32((LOW.end - LOW.start) / 4), // esi, edi, ecx
+    0xf3,
+    0xa5, // rep movsd
+    0xb8,
+    ...u32(state.cr4),
+    0x0f,
+    0x22,
+    0xe0, // mov cr4, eax
+    0xb8,
+    ...u32(state.cr3),
+    0x0f,
+    0x22,
+    0xd8, // mov cr3, eax
+    0xb9,
+    ...u32(0xc0000080),
+    0xb8,
+    ...u32(efer & 0x100n),
+    0x31,
+    0xd2,
+    0x0f,
+    0x30, // wrmsr
+    0x0f,
+    0x01,
+    0x15,
+    ...u32(STUB_ADDRESS + 0x100), // lgdt
+    0xb8,
+    ...u32(state.cr0),
+    0x0f,
+    0x22,
+    0xc0, // mov cr0, eax
+    0xb8,
+    ...u32(segments.ds.selector), // eax
+    0x8e,
+    0xd8,
+    0x8e,
+    0xc0,
+    0x8e,
+    0xe0,
+    0x8e,
+    0xe8,
+    0x8e,
+    0xd0, // ds, es, fs, gs, ss
+    0xbc,
+    ...u32(gpr.rsp),
+    0xbe,
+    ...u32(gpr.rsi),
+    0xbb,
+    ...u32(gpr.rbx), // esp, esi, ebx
+    0x31,
+    0xc0,
+    0x31,
+    0xc9,
+    0x31,
+    0xff,
+    0x31,
+    0xed, // eax, ecx, edi, ebp = 0
+    0xea,
+    ...u32(state.rip),
+    segments.cs.selector,
+    0, // ljmp
   ];
   const bytes = new Uint8Array(0x108);
   assert.ok(code.length < 0x100);
@@ -65,7 +119,10 @@ function pvhElf(parts: readonly { address: number; bytes: Uint8Array }[]): Uint8
   elf.set([...u16(52), ...u16(32), ...u16(parts.length + 1)], 40);
   let header = 52;
   let at = headerBytes;
-  for (const { type, address, bytes } of [{ type: 4, address: 0, bytes: note }, ...parts.map((p) => ({ type: 1, ...p }))]) {
+  for (const { type, address, bytes } of [
+    { type: 4, address: 0, bytes: note },
+    ...parts.map((p) => ({ type: 1, ...p })),
+  ]) {
     const fields = [type, at, address, address, bytes.length, bytes.length, 7, 4];
     elf.set(fields.flatMap(u32), header);
     elf.set(bytes, at);

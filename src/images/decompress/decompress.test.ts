@@ -138,7 +138,10 @@ describe("LZ4", () => {
 
   test("overlapping matches repeat what they have just written", () => {
     // One literal "a", then 4 + 15 + 5 bytes from one byte back; the block ends with the literal "b".
-    assert.equal(new TextDecoder().decode(decompressLz4Legacy(legacy(0x1f, 97, 1, 0, 5, 0x10, 98), 100)), `${"a".repeat(25)}b`);
+    assert.equal(
+      new TextDecoder().decode(decompressLz4Legacy(legacy(0x1f, 97, 1, 0, 5, 0x10, 98), 100)),
+      `${"a".repeat(25)}b`,
+    );
   });
 
   test("frames with linked blocks and block checksums", () => {

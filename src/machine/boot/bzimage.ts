@@ -73,7 +73,8 @@ export function readBzImage(bytes: Uint8Array): BzImage {
   if (version < MIN_VERSION) throw invalidKernel(`its boot protocol is ${shown}`, "wanted 2.08 or later");
   if (((bytes[LOADFLAGS] ?? 0) & LOADED_HIGH) === 0) throw invalidKernel("it is a zImage, which loads low");
   // Zero means four, for kernels older than any that passes here.
-  const setupBytes = ((bytes[SETUP_SECTS] || 4) + 1) * SECTOR_BYTES;
+  const setupSectors = bytes[SETUP_SECTS] ?? 0;
+  const setupBytes = ((setupSectors === 0 ? 4 : setupSectors) + 1) * SECTOR_BYTES;
   if (setupBytes >= bytes.length) throw truncatedKernel("its setup code", bytes.length, setupBytes + 1);
   const protectedMode = bytes.subarray(setupBytes);
   const payloadOffset = view.getUint32(PAYLOAD_OFFSET, true);

@@ -15,7 +15,10 @@ const bytes = (...values: number[]) => Uint8Array.from(values);
 describe("ELF", () => {
   for (const bits of [32, 64] as const) {
     test(`segments, entry and notes of an ELF${bits}`, () => {
-      const notes = [{ owner: "Xen", type: 18, contents: bytes(0, 0, 0, 1) }, { owner: "GNU", type: 3, contents: bytes(7) }];
+      const notes = [
+        { owner: "Xen", type: 18, contents: bytes(0, 0, 0, 1) },
+        { owner: "GNU", type: 3, contents: bytes(7) },
+      ];
       const segments = [
         { physical: 0x200000, contents: bytes(1, 2, 3), zeroBytes: 5 },
         { physical: 0x300000, contents: bytes(4) },

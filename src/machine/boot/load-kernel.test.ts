@@ -35,7 +35,11 @@ function e820(memory: GuestMemory, params: bigint): [number, number, number][] {
   const view = at(memory, params, 4096);
   return Array.from({ length: view.getUint8(0x1e8) }, (_, i) => {
     const entry = 0x2d0 + i * 20;
-    return [Number(view.getBigUint64(entry, true)), Number(view.getBigUint64(entry + 8, true)), view.getUint32(entry + 16, true)];
+    return [
+      Number(view.getBigUint64(entry, true)),
+      Number(view.getBigUint64(entry + 8, true)),
+      view.getUint32(entry + 16, true),
+    ];
   });
 }
 
@@ -189,10 +193,25 @@ describe("what does not fit", () => {
   const big = elfOf({ segments: [{ physical: KERNEL, contents: new Uint8Array(16), zeroBytes: 40 * MIB }] });
 
   for (const [what, extra, code, message] of [
-    ["too little memory", { kernel: big, ramBytes: 32 * MIB }, "memory-too-small", /needs 57 MiB of memory, the guest has 32 MiB/],
+    [
+      "too little memory",
+      { kernel: big, ramBytes: 32 * MIB },
+      "memory-too-small",
+      /needs 57 MiB of memory, the guest has 32 MiB/,
+    ],
     ["an initrd larger than RAM", { initrd: new Uint8Array(65 * MIB) }, "initrd-too-large", /it has 68157440 bytes/],
-    ["an initrd that only fits over the kernel", { kernel: big, initrd: new Uint8Array(20 * MIB) }, "initrd-too-large", /room for/],
-    ["a long command line", { commandLine: "x".repeat(2048) }, "command-line-invalid", /2048 bytes, wanted at most 2047/],
+    [
+      "an initrd that only fits over the kernel",
+      { kernel: big, initrd: new Uint8Array(20 * MIB) },
+      "initrd-too-large",
+      /room for/,
+    ],
+    [
+      "a long command line",
+      { commandLine: "x".repeat(2048) },
+      "command-line-invalid",
+      /2048 bytes, wanted at most 2047/,
+    ],
     ["a NUL in the command line", { commandLine: "a\0b" }, "command-line-invalid", /NUL/],
     ["an entry outside", { kernel: elfOf({ entry: 0x2000000 }) }, "kernel-invalid", /entry point 0x2000000 is outside/],
     [

@@ -28,7 +28,8 @@ function memoryTooSmall(memory: GuestMemory, what: string, neededBytes: number):
   const wanted = Math.ceil(neededBytes / MIB);
   return new IsolaError({
     code: "memory-too-small",
-    message: `loading ${what}: it needs ${wanted} MiB of memory, the guest has ` +
+    message:
+      `loading ${what}: it needs ${wanted} MiB of memory, the guest has ` +
       `${Math.floor(memory.ramBytes / MIB)} MiB; give more by --memory (Debian's kernel wants 96M or more)`,
   });
 }
@@ -98,7 +99,8 @@ export function placeInitrd(
     const free = Math.max(0, top - KERNEL_MIN_ADDRESS - taken);
     throw new IsolaError({
       code: "initrd-too-large",
-      message: `loading the initrd: it has ${size} bytes, beside the kernel there is room for ${free}; ` +
+      message:
+        `loading the initrd: it has ${size} bytes, beside the kernel there is room for ${free}; ` +
         "give more by --memory, or a smaller initrd",
     });
   }
