@@ -8,7 +8,7 @@ import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { CodeWriter } from "../../wasm/code.ts";
 import { ModuleBuilder } from "../../wasm/module.ts";
 import { type Handler, helperCalls } from "./handlers.ts";
-import { EXIT, HANDLER, JUMP_CACHE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
+import { EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
 import { type CoreFunctions, type LowerTarget, Lowering, LocalPool } from "./lower.ts";
 import { type MemoryCore, pushJumpSlot } from "./memory-core.ts";
 
@@ -32,13 +32,17 @@ export class Interpreter {
   readonly #core: MemoryCore;
   readonly #helpers: HelperImports;
   readonly #table: WebAssembly.Table;
+  /** Whether executions are counted by handler (PROFILE): to find the hot ones. */
+  readonly #counts: boolean;
+  /** Number of the first hot handler; they follow in the order given. */
+  readonly firstHot = HANDLER.first;
   #next: number = HANDLER.first;
   /** Runs records from RIP for at most about `fuel` instructions; why it stopped (EXIT). */
   readonly run: (fuel: number) => number;
   /** Handlers' names by number, for traces and statistics. */
   readonly names: string[] = ["stale", "goto", "poll", "crossing"];
 
-  constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Handler[]) {
+  constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Handler[], counts = false) {
     this.#memory = memory;
     this.#core = core;
     this.#helpers = helpers;
@@ -47,6 +51,7 @@ export class Interpreter {
       this.names.push(handler.name);
       this.#next++;
     }
+    this.#counts = counts;
     this.run = this.#instantiate(this.#buildLoop(hot)).run as (fuel: number) => number;
   }
 
@@ -327,6 +332,18 @@ export class Interpreter {
         new Lowering(target, handler).handler(handler.statements);
       }),
     ];
+    if (this.#counts) {
+      code.get(record);
+      code.memory("i32.load16_u", RECORD.handler);
+      code.i32(3);
+      code.op("i32.shl");
+      code.tee(slot);
+      code.get(slot);
+      code.memory("i64.load", PROFILE);
+      code.i64(1n);
+      code.op("i64.add");
+      code.memory("i64.store", PROFILE);
+    }
     code.block();
     const outOfLine = code.depth;
     const labels: number[] = [];

@@ -37,6 +37,8 @@ export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
 /** One byte a RAM page: 1 where decoded code lies. */
 export const CODE_MAP = 4 * MIB;
+/** Executions by handler number, i64 each, where the interpreter was built to count. */
+export const PROFILE = 7 * MIB;
 /** Decoded records. */
 export const ARENA = { base: 8 * MIB, end: ENGINE_BYTES } as const;
 

@@ -245,6 +245,10 @@ export class StateView {
   get mode64(): boolean {
     return this.longModeActive && (this.attributes(CS) & ATTRIBUTE.long) !== 0;
   }
+  /** Whether code outside 64-bit mode is 32-bit by default: CS.D. */
+  get code32(): boolean {
+    return (this.attributes(CS) & ATTRIBUTE.big) !== 0;
+  }
   /** Width of the stack pointer in bits. */
   get stackBits(): 16 | 32 | 64 {
     if (this.mode64) return 64;
@@ -262,6 +266,12 @@ export class StateView {
   /** In bytes, inclusive. */
   limit(segment: number): number {
     return this.view.getUint32(segmentOffset(segment) + LIMIT, true);
+  }
+  baseLow(segment: number): number {
+    return this.view.getUint32(segmentOffset(segment) + BASE, true);
+  }
+  baseHigh(segment: number): number {
+    return this.view.getUint32(segmentOffset(segment) + BASE + 4, true);
   }
   base(segment: number): bigint {
     return this.view.getBigUint64(segmentOffset(segment) + BASE, true);

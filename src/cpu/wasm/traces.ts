@@ -3,8 +3,7 @@
  * decode context, and forgotten when their bytes are written.
  */
 
-import { DECODE, type Decoded, Decoder } from "../../isa/decode.ts";
-import type { Instruction } from "../../isa/instruction.ts";
+import { DECODE, type Decoded, type Decoder } from "../../isa/decode.ts";
 import { EXCEPTION } from "../../isa/semantics.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { buildHandler, faultHandler, type Handler, handlerName } from "./handlers.ts";
@@ -57,14 +56,16 @@ export class TraceCache {
   readonly #words: Int32Array;
   readonly #pages = new Map<number, CodePage>();
   readonly #numbers = new Map<string, number>();
+  /** One encoding for each handler in use, where they are collected to find the hot ones. */
+  samples: Map<number, Uint8Array> | undefined;
   readonly #undefined: number;
   readonly #tooLong: number;
   #top: number = ARENA.base;
 
-  constructor(memory: GuestMemory, host: TraceHost, instructions: readonly Instruction[], features?: ReadonlySet<string>) {
+  constructor(memory: GuestMemory, host: TraceHost, decoder: Decoder) {
     this.#memory = memory;
     this.#host = host;
-    this.#decoder = new Decoder(instructions, features);
+    this.#decoder = decoder;
     this.#view = memory.view;
     this.#words = new Int32Array(memory.memory.buffer);
     const [ud, gp] = host.addHandlers([
@@ -121,7 +122,9 @@ export class TraceCache {
         if (ending === "undefined") this.#host.onUndefined(page.slice(at, Math.min(at + LONGEST, PAGE_BYTES)));
         break;
       }
-      lines.push({ decoded, offset: at, handler: this.#handler(decoded) });
+      const handler = this.#handler(decoded);
+      if (this.samples !== undefined && !this.samples.has(handler)) this.samples.set(handler, page.slice(at, at + decoded.length));
+      lines.push({ decoded, offset: at, handler });
       at += decoded.length;
       const { instruction } = decoded.form;
       if (instruction.ends === true) {

@@ -1,0 +1,10 @@
+/** A Node worker that runs one vCPU. */
+
+import { parentPort } from "node:worker_threads";
+import { runVcpuThread, type VcpuThreadStart } from "../machine/vcpu-thread.ts";
+
+const port = parentPort;
+if (port === null) throw new Error("node-vcpu-worker.ts runs as a worker");
+port.once("message", (start: VcpuThreadStart) => {
+  runVcpuThread(start, (message) => port.postMessage(message));
+});

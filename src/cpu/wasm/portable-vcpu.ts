@@ -1,0 +1,381 @@
+/**
+ * The portable engine's vCPU: interpreter, decoded code, memory core and system helpers under the contract of vcpu.ts.
+ */
+
+import { DECODE, Decoder } from "../../isa/decode.ts";
+import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
+import { AC, IF, TF } from "../../isa/flags.ts";
+import { EXCEPTION } from "../../isa/semantics.ts";
+import { STATE } from "../../isa/state.ts";
+import { INSTRUCTIONS } from "../../isa/table.ts";
+import type { GuestMemory } from "../../memory/guest-memory.ts";
+import type { AccessSize, CpuState, Vcpu, VcpuExit, VcpuHost } from "../vcpu.ts";
+import { type EngineHost, GuestFault } from "./engine-host.ts";
+import { buildHandler, type Handler, handlerName } from "./handlers.ts";
+import { sseHelpers } from "./helpers/sse.ts";
+import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
+import { Interpreter } from "./interpreter.ts";
+import { EXIT, JUMP_CACHE, PROFILE, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
+import { ACCESS, createMemoryCore, type MemoryCore, NON_CANONICAL_ERROR, PAGING } from "./memory-core.ts";
+import { ATTRIBUTE, CR0, CR4, StateView } from "./state-view.ts";
+import { SystemUnit } from "./system/system-unit.ts";
+import { TraceCache } from "./traces.ts";
+
+/** Bounds of a slice in instructions; it is tuned towards SLICE_MS. */
+const MIN_FUEL = 1000;
+const MAX_FUEL = 2_000_000;
+const SLICE_MS = 1;
+const EFER_LMA = 1 << 10;
+
+export interface PortableOptions {
+  /** CPUID features whose instructions are decoded; absent: all that are implemented. */
+  readonly features?: ReadonlySet<string>;
+  /** Told of each instruction that raised #UD because the table lacks it. */
+  onUndefined?(bytes: Uint8Array, rip: bigint): void;
+  /** Counts executions by handler: `profile` then tells. */
+  readonly counts?: boolean;
+}
+
+export class PortableVcpu implements Vcpu {
+  readonly state: { load(state: CpuState): void; save(): CpuState };
+  readonly #host: VcpuHost;
+  readonly #core: MemoryCore;
+  readonly #interpreter: Interpreter;
+  readonly #traces: TraceCache;
+  readonly #view: StateView;
+  readonly #system: SystemUnit;
+  readonly #words: Int32Array;
+  readonly #memory: GuestMemory;
+  #generation = 0;
+  #fuel = 20_000;
+  #exit: "halt" | "shutdown" | undefined;
+  /** Returns from WebAssembly to here, by cause; for statistics. */
+  readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0 };
+
+  constructor(memory: GuestMemory, host: VcpuHost, options: PortableOptions = {}) {
+    this.#memory = memory;
+    this.#host = host;
+    this.#words = new Int32Array(memory.memory.buffer);
+    this.#view = new StateView(memory, STATE_BASE);
+    const hint = () => {
+      this.#setWord("interruptHint", host.interrupts.pending() ? 1 : 0);
+    };
+    this.#core = createMemoryCore(memory, {
+      mmioRead: (address, bytes) => host.bus.readMmio(Number(address), bytes as AccessSize) | 0,
+      mmioWrite: (address, bytes, value) => {
+        const unsigned = bytes === 4 ? value >>> 0 : value & ((1 << (bytes * 8)) - 1);
+        host.bus.writeMmio(Number(address), bytes as AccessSize, unsigned);
+        hint();
+      },
+      codeWrite: (place, bytes) => (this.#traces.written(place, bytes) ? 0 : 1),
+    });
+    const engine = this.#engineHost(hint);
+    this.#system = new SystemUnit(engine, this.#view);
+    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine) }, (fault) => this.#raise(fault));
+
+    const decoder = new Decoder(INSTRUCTIONS, options.features);
+    const hot = hotHandlers(decoder);
+    this.#interpreter = new Interpreter(memory, this.#core, helpers, [...hot.values()], options.counts);
+    this.#traces = new TraceCache(
+      memory,
+      {
+        fetch: (linear) => this.#translate(linear, ACCESS.fetch),
+        addHandlers: (handlers) => this.#interpreter.add(handlers),
+        forgetJumps: () => this.#forgetJumps(),
+        forgetWritable: () => this.#core.flushAll(),
+        onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long("rip")),
+      },
+      decoder,
+    );
+    for (const [i, name] of [...hot.keys()].entries()) this.#traces.register(name, this.#interpreter.firstHot + i);
+    if (options.counts === true) this.#traces.samples = new Map();
+    this.state = {
+      load: (state) => {
+        this.#view.load(state);
+        this.#stateReplaced();
+      },
+      save: () => this.#view.save(),
+    };
+  }
+
+  reset(): void {
+    this.#system.reset();
+    this.#stateReplaced();
+  }
+
+  /** Instructions retired so far. */
+  get retired(): bigint {
+    return this.#view.long("retired");
+  }
+
+  /** Executions by handler, with an encoding of an instruction that needs it (hexadecimal); the most frequent first. */
+  profile(): { name: string; bytes: string; count: number }[] {
+    const found = [...(this.#traces.samples ?? [])].map(([handler, bytes]) => ({
+      name: this.#interpreter.names[handler] ?? "",
+      bytes: Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join(""),
+      count: Number(this.#memory.view.getBigInt64(PROFILE + handler * 8, true)),
+    }));
+    return found.sort((a, b) => b.count - a.count);
+  }
+
+  run(): VcpuExit {
+    const started = performance.now();
+    let fuel = this.#fuel;
+    for (;;) {
+      this.#takeInterrupt();
+      const reason = this.#exit === undefined ? this.#interpreter.run(fuel) : EXIT.poll;
+      const exit = this.#exit;
+      if (exit !== undefined) {
+        this.#exit = undefined;
+        if (exit === "shutdown") return { kind: "shutdown", rip: this.#view.long("rip") };
+        if (!this.#host.interrupts.pending()) return { kind: "halt" };
+        continue;
+      }
+      switch (reason) {
+        case EXIT.slice: {
+          this.exits.slice++;
+          this.#tune(performance.now() - started);
+          return { kind: "slice" };
+        }
+        case EXIT.decode:
+          this.exits.decode++;
+          this.#decode();
+          break;
+        case EXIT.fault:
+          this.exits.fault++;
+          this.#deliverFault();
+          break;
+        default:
+          this.exits.poll++;
+      }
+      // What came here often still has to leave once a slice is over.
+      if (performance.now() - started > 2 * SLICE_MS) return { kind: "slice" };
+      fuel = this.#fuel;
+    }
+  }
+
+  /** Holds the slice near a millisecond, whatever the guest does. */
+  #tune(elapsed: number): void {
+    const wanted = elapsed <= 0 ? this.#fuel * 2 : (this.#fuel * SLICE_MS) / elapsed;
+    const next = Math.min(Math.max(wanted, this.#fuel / 2), this.#fuel * 2);
+    this.#fuel = Math.round(Math.min(Math.max(next, MIN_FUEL), MAX_FUEL));
+  }
+
+  #takeInterrupt(): void {
+    const pending = this.#host.interrupts.pending();
+    this.#setWord("interruptHint", pending ? 1 : 0);
+    if (!pending || (this.#word("flagsSystem") & IF) === 0) return;
+    this.exits.interrupt++;
+    this.#system.deliver(this.#host.interrupts.acknowledge(), undefined, { external: true });
+  }
+
+  #decode(): void {
+    this.#setWord("fault", 0);
+    try {
+      const linear = BigInt.asUintN(64, this.#view.long("rip") + this.#view.long("codeBase"));
+      this.#traces.decode(linear, this.#word("decodeContext"));
+    } catch (error) {
+      if (!(error instanceof GuestFault)) throw error;
+      this.#system.deliver(error.vector, error.errorCode, {});
+    }
+  }
+
+  #deliverFault(): void {
+    const vector = this.#word("fault") - 1;
+    let error: number | undefined = this.#word("faultError");
+    this.#setWord("fault", 0);
+    if (error === NON_CANONICAL_ERROR) {
+      error = 0;
+      this.#system.deliver(this.#usesStack() ? EXCEPTION.SS : EXCEPTION.GP, error, {});
+      return;
+    }
+    if (!HAS_ERROR_CODE.has(vector)) error = undefined;
+    this.#system.deliver(vector, error, {});
+  }
+
+  /** Whether the instruction at RIP reaches memory by SS: tells #SS from #GP for a non-canonical address. */
+  #usesStack(): boolean {
+    try {
+      const physical = this.#translate(this.#view.long("rip") + this.#view.long("codeBase"), ACCESS.fetch);
+      const bytes = this.#memory.slice(physical, 15) ?? new Uint8Array(0);
+      const decoded = this.#traces.decoder.decode(bytes, this.#word("decodeContext"));
+      return typeof decoded !== "string" && decoded.stackSegment;
+    } catch (error) {
+      if (error instanceof GuestFault) return false;
+      throw error;
+    }
+  }
+
+  #translate(linear: bigint, access: number): number {
+    const physical = this.#core.translate(BigInt.asIntN(64, linear), access);
+    this.#throwFault();
+    return Number(physical);
+  }
+
+  /** Throws the fault that the memory core left in the state. */
+  #throwFault(): void {
+    const fault = this.#word("fault");
+    if (fault === 0) return;
+    this.#setWord("fault", 0);
+    const error = this.#word("faultError");
+    if (error === NON_CANONICAL_ERROR) throw new GuestFault(EXCEPTION.GP, 0);
+    throw new GuestFault(fault - 1, error);
+  }
+
+  /** Leaves a helper's fault where the interpreter looks for it. */
+  #raise(fault: GuestFault): void {
+    this.#setWord("fault", fault.vector + 1);
+    this.#setWord("faultError", fault.errorCode ?? 0);
+  }
+
+  #engineHost(hint: () => void): EngineHost {
+    const { bus, interrupts, clock } = this.#host;
+    return {
+      memory: this.#memory,
+      stateBase: STATE_BASE,
+      clock,
+      bus: {
+        readPort: (port, size) => {
+          const value = bus.readPort(port, size);
+          hint();
+          return value;
+        },
+        writePort: (port, size, value) => {
+          bus.writePort(port, size, value);
+          hint();
+        },
+        readMmio: (address, size) => bus.readMmio(address, size),
+        writeMmio: (address, size, value) => bus.writeMmio(address, size, value),
+      },
+      interrupts,
+      load: (address, bytes, system) => {
+        const signed = BigInt.asIntN(64, address);
+        const value = system === true ? this.#core.loadSystem(signed, bytes) : this.#core.load(signed, bytes);
+        this.#throwFault();
+        return BigInt.asUintN(64, value);
+      },
+      store: (address, bytes, value, system) => {
+        const signed = BigInt.asIntN(64, address);
+        if (system === true) this.#core.storeSystem(signed, bytes, value);
+        else this.#core.store(signed, bytes, value);
+        this.#throwFault();
+      },
+      flushTlb: (scope) => {
+        if (typeof scope === "bigint") this.#core.flushPage(BigInt.asIntN(64, scope));
+        else this.#core.flushAll();
+        this.#forgetJumps();
+      },
+      viewChanged: () => this.#viewChanged(),
+      requestExit: (reason) => {
+        this.#exit = reason;
+      },
+    };
+  }
+
+  #stateReplaced(): void {
+    this.#memory.bytes.fill(1, TLB.base, TLB.end);
+    this.#setWord("fault", 0);
+    this.#words[TLB_LOG.count >> 2] = 0;
+    this.#core.flushAll();
+    this.#viewChanged();
+    this.#traces.clear();
+  }
+
+  /** Recomputes what follows from CPL, CS, SS, control registers and flags. */
+  #viewChanged(): void {
+    const view = this.#view;
+    const cr0 = view.low("cr0");
+    const cr4 = view.low("cr4");
+    const flags = this.#word("flagsSystem");
+    const long = view.mode64;
+    const user = this.#word("cpl") === 3;
+    const lifted = (flags & AC) !== 0 && (cr4 & CR4.SMAP) !== 0;
+    this.#setWord("tlbBase", TLB.base + (user ? 2 : lifted ? 1 : 0) * TLB.viewBytes);
+    let mode: number = PAGING.none;
+    if ((cr0 & CR0.PG) !== 0) {
+      if ((view.low("efer") & EFER_LMA) !== 0) mode = PAGING.fourLevel;
+      else mode = (cr4 & CR4.PAE) !== 0 ? PAGING.pae : PAGING.twoLevel;
+    }
+    if (mode === PAGING.none) {
+      this.#setWord("walkShift", 12);
+      this.#setWord("walkWritable", 1);
+    }
+    this.#setWord("pagingMode", mode);
+    let decode = (flags & TF) !== 0 ? DECODE.singleStep : 0;
+    if (long) decode |= DECODE.long;
+    else {
+      if ((view.attributes(CS_REGISTER) & ATTRIBUTE.big) !== 0) decode |= DECODE.code32;
+      if (view.stackBits === 32) decode |= DECODE.stack32;
+    }
+    this.#setWord("decodeContext", decode);
+    view.setLong("codeBase", long ? 0n : view.base(CS_REGISTER));
+    view.setLong("ripMask", long ? -1n : 0xffff_ffffn);
+    this.#setJumpContext();
+    this.#system.deriveAvailability();
+  }
+
+  #setJumpContext(): void {
+    const user = this.#word("cpl") === 3 ? 1 : 0;
+    this.#setWord("jumpContext", (this.#generation << 5) | (this.#word("decodeContext") << 1) | user);
+  }
+
+  #forgetJumps(): void {
+    this.#generation = (this.#generation + 1) & 0x3ff_ffff;
+    if (this.#generation === 0) {
+      this.#memory.bytes.fill(0, JUMP_CACHE.base, JUMP_CACHE.base + JUMP_CACHE.entries * 16);
+    }
+    this.#setJumpContext();
+  }
+
+  #word(name: keyof typeof STATE): number {
+    return this.#words[(STATE_BASE + STATE[name].offset) >> 2] ?? 0;
+  }
+  #setWord(name: keyof typeof STATE, value: number): void {
+    this.#words[(STATE_BASE + STATE[name].offset) >> 2] = value;
+  }
+}
+
+const CS_REGISTER = 1;
+
+/** Exceptions that push an error code [SDM 3 table 6-1]. */
+const HAS_ERROR_CODE: ReadonlySet<number> = new Set([
+  EXCEPTION.DF, EXCEPTION.TS, EXCEPTION.NP, EXCEPTION.SS, EXCEPTION.GP, EXCEPTION.PF, EXCEPTION.AC,
+]);
+
+/** Helpers as WebAssembly calls them: a GuestFault goes into the state instead of through WebAssembly's frames. */
+function guarded(
+  helpers: Record<string, (...args: never[]) => unknown>,
+  raise: (fault: GuestFault) => void,
+): Record<string, (...args: never[]) => unknown> {
+  const wrap = (name: string, helper: (...args: never[]) => unknown) => {
+    const bigint = BIGINT_HELPERS.has(name);
+    return (...args: never[]) => {
+      try {
+        return helper(...args);
+      } catch (error) {
+        if (!(error instanceof GuestFault)) throw error;
+        raise(error);
+        return bigint ? 0n : 0;
+      }
+    };
+  };
+  return Object.fromEntries(Object.entries(helpers).map(([name, helper]) => [name, wrap(name, helper)]));
+}
+const BIGINT_HELPERS: ReadonlySet<string> = new Set(
+  Object.entries(ENGINE_HELPERS)
+    .filter(([, helper]) => helper.result === "i64")
+    .map(([name]) => name),
+);
+
+/** The handlers of the hot instructions, by name. */
+function hotHandlers(decoder: Decoder): Map<string, Handler> {
+  const found = new Map<string, Handler>();
+  for (const text of HOT_INSTRUCTIONS) {
+    const bytes = Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+    const decoded = decoder.decode(bytes, DECODE.long);
+    if (typeof decoded === "string") throw new Error(`hot instruction ${text} does not decode`);
+    const name = handlerName(decoded);
+    if (!found.has(name)) found.set(name, buildHandler(name, decoded));
+  }
+  return found;
+}

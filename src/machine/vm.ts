@@ -1,0 +1,158 @@
+/** A virtual machine on the portable engine: memory, board and kernel here, guest code on a thread of its own. */
+
+import { GuestMemory } from "../memory/guest-memory.ts";
+import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
+import { Board } from "./board.ts";
+import type { Decompress } from "./boot/bzimage.ts";
+import { loadKernel } from "./boot/load-kernel.ts";
+import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
+import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-thread.ts";
+import type { Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
+
+/** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
+export interface VcpuThread {
+  start(message: VcpuThreadStart): void;
+  onMessage(listener: (message: VcpuThreadMessage) => void): void;
+  /** The thread failed, or ended without saying how. */
+  onFailure(listener: (error: Error) => void): void;
+  terminate(): Promise<void>;
+}
+
+/** What a VM needs of the place where it runs. */
+export interface VmPlace {
+  createThread(): VcpuThread;
+  readonly decompress: Decompress;
+}
+
+const STOP_PATIENCE_MS = 1000;
+
+export class PortableVm implements Vm {
+  readonly done: Promise<VmResult>;
+  readonly #options: VmOptions;
+  readonly #place: VmPlace;
+  readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
+  readonly #unimplemented = new Map<string, number>();
+  readonly #settle: { resolve: (result: VmResult) => void; reject: (error: Error) => void };
+  #board: Board | undefined;
+  #clock: HostClock | undefined;
+  #thread: VcpuThread | undefined;
+  #ended = false;
+  #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
+  #inputSpace: () => void = () => {};
+  #trace: (line: string) => void = () => {};
+
+  constructor(options: VmOptions, place: VmPlace) {
+    this.#options = options;
+    this.#place = place;
+    const { promise, resolve, reject } = Promise.withResolvers<VmResult>();
+    this.done = promise;
+    this.#settle = { resolve, reject };
+  }
+
+  async start(): Promise<void> {
+    const { memoryBytes, kernel, initrd, commandLine, trace } = this.#options;
+    const origin: ClockOrigin = clockOrigin();
+    this.#clock = new HostClock(origin);
+    const memory = GuestMemory.create(memoryBytes);
+    const board = new Board({ clock: this.#clock, ramBytes: memoryBytes, vcpus: 1 });
+    this.#board = board;
+    const tables = acpiTables({ vcpus: 1 });
+    const state = await loadKernel({
+      memory,
+      kernel,
+      commandLine,
+      decompress: this.#place.decompress,
+      tables,
+      rsdp: tables[0]?.address ?? 0,
+      reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
+      ...(initrd === undefined ? {} : { initrd }),
+    });
+    const thread = this.#place.createThread();
+    this.#thread = thread;
+    thread.onMessage((message) => {
+      if (message.kind === "undefined") this.#onUndefined(message.bytes, message.rip);
+      else void this.#end(message.result);
+    });
+    thread.onFailure((error) => {
+      void this.#end({ kind: "internal-error", message: `the engine failed: ${error.message}` });
+    });
+    thread.start({
+      memory: memory.memory,
+      ramBytes: memoryBytes,
+      board: board.shared,
+      control: this.#control.buffer as SharedArrayBuffer,
+      clock: origin,
+      state,
+      traceUnimplemented: trace?.includes("unimplemented") === true,
+    });
+    void this.#pump(board);
+  }
+
+  write(bytes: Uint8Array): number {
+    const board = this.#board;
+    if (board === undefined) return 0;
+    const taken = board.serial.write(bytes);
+    if (taken < bytes.length) void board.serial.writable().then(() => this.#inputSpace());
+    return taken;
+  }
+  onInputSpace(listener: () => void): void {
+    this.#inputSpace = listener;
+  }
+  onOutput(listener: (bytes: Uint8Array) => void | Promise<void>): void {
+    this.#output = listener;
+  }
+  onTrace(listener: (line: string) => void): void {
+    this.#trace = listener;
+  }
+
+  stop(): void {
+    if (this.#ended) return;
+    Atomics.store(this.#control, CONTROL.stop, 1);
+    this.#board?.wake();
+    setTimeout(() => void this.#end({ kind: "stopped" }), STOP_PATIENCE_MS);
+  }
+
+  stats(): VmStats {
+    const low = (this.#control[CONTROL.retiredLow] ?? 0) >>> 0;
+    return {
+      instructions: (this.#control[CONTROL.retiredHigh] ?? 0) * 2 ** 32 + low,
+      exits: this.#control[CONTROL.exits] ?? 0,
+      guestNanoseconds: this.#clock?.now() ?? 0,
+      unimplemented: Object.fromEntries(this.#unimplemented),
+    };
+  }
+
+  /** Hands the guest's output on until the VM has ended. */
+  async #pump(board: Board): Promise<void> {
+    while (!this.#ended) {
+      await this.#drain(board);
+      await Promise.race([board.serial.readable(), this.done.catch(() => undefined)]);
+    }
+  }
+
+  async #drain(board: Board): Promise<void> {
+    for (;;) {
+      const bytes = board.serial.read();
+      if (bytes.length === 0) return;
+      await this.#output(bytes);
+    }
+  }
+
+  async #end(result: VmResult): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    try {
+      await this.#thread?.terminate();
+      if (this.#board !== undefined) await this.#drain(this.#board);
+      this.#settle.resolve(result);
+    } catch (error) {
+      this.#settle.reject(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #onUndefined(bytes: Uint8Array, rip: bigint): void {
+    const name = Array.from(bytes.subarray(0, 8), (b) => b.toString(16).padStart(2, "0")).join(" ");
+    this.#unimplemented.set(name, (this.#unimplemented.get(name) ?? 0) + 1);
+    this.#trace(`unimplemented instruction ${name} ... at rip 0x${BigInt.asUintN(64, rip).toString(16)}`);
+  }
+}
