@@ -166,10 +166,9 @@ export function writeHungFrame(ram: Uint8Array, rip: bigint, rsp: bigint, rflags
   view.setBigUint64(PHYSICAL.data + DATA.rip, rip, true);
 }
 
-/** Asked when a stub writes to its port. */
-export function batchIsDone(ram: Uint8Array): boolean {
+export function remainingCases(ram: Uint8Array): number {
   const at = PHYSICAL.data + DATA.remaining;
-  return ram[at] === 0 && ram[at + 1] === 0;
+  return (ram[at] ?? 0) | ((ram[at + 1] ?? 0) << 8);
 }
 
 export function readResult(ram: Uint8Array, batch: Batch): BatchResult {

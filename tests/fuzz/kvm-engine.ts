@@ -10,7 +10,6 @@ import type { Sys } from "../../src/sys/sys.ts";
 import {
   type Batch,
   type BatchResult,
-  batchIsDone,
   CODE_ADDRESS,
   handlerAddress,
   type Ring3Engine,
@@ -20,7 +19,7 @@ import {
   writeHungFrame,
   writeSystem,
 } from "./image.ts";
-import { CODE_BYTES, HUNG, RAM_BYTES } from "./layout.ts";
+import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
 
 /** A batch takes some tens of milliseconds; one that takes this long holds a case that does not end. */
 const HANG_MILLISECONDS = 1000;
@@ -72,7 +71,7 @@ export class KvmEngine implements Ring3Engine {
       const rip = this.#vcpu.regs.getBigUint64(KVM_REGS.offset.rip, true);
       throw new Error(`run a batch on KVM: ${kvmExitName(reason)} at RIP 0x${rip.toString(16)}, wanted an OUT`);
     }
-    return batchIsDone(this.#ram);
+    return run.getUint16(KVM_RUN_IO.port, true) === DONE_PORT;
   }
 
   /** After the alarm: the case that runs now gets its end, and the batch another alarm. */

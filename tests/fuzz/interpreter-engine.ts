@@ -1,0 +1,91 @@
+/** Ring 3 by the portable engine, through the contract that every vCPU keeps. */
+
+import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
+import type { Vcpu, VcpuHost } from "../../src/cpu/vcpu.ts";
+import { GuestMemory } from "../../src/memory/guest-memory.ts";
+import {
+  type Batch,
+  type BatchResult,
+  CODE_ADDRESS,
+  handlerAddress,
+  type Ring3Engine,
+  readResult,
+  remainingCases,
+  startState,
+  writeBatch,
+  writeHungFrame,
+  writeSystem,
+} from "./image.ts";
+import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
+
+/** A case runs for microseconds; decoding and compiling its instructions may take some milliseconds. */
+const HANG_MILLISECONDS = 3000;
+
+export class InterpreterEngine implements Ring3Engine {
+  readonly name = "wasm";
+  readonly #memory = GuestMemory.create(RAM_BYTES);
+  readonly #ram: Uint8Array;
+  readonly #vcpu: Vcpu;
+  #done = false;
+
+  /** `create` makes the vCPU; by default the portable engine's. */
+  constructor(create: (memory: GuestMemory, host: VcpuHost) => Vcpu = (memory, host) => new PortableVcpu(memory, host)) {
+    const offset = this.#memory.regions[0]?.offset ?? 0;
+    this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
+    this.#vcpu = create(this.#memory, {
+      bus: {
+        readPort: () => 0,
+        writePort: (port) => {
+          if (port === DONE_PORT) this.#done = true;
+        },
+        readMmio: () => 0,
+        writeMmio: () => {},
+      },
+      interrupts: {
+        pending: () => false,
+        acknowledge: () => 0,
+        readMsr: () => undefined,
+        writeMsr: () => false,
+        taskPriority: 0,
+      },
+      clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
+    });
+  }
+
+  run(batch: Batch): BatchResult {
+    writeSystem(this.#ram);
+    writeBatch(this.#ram, batch);
+    this.#vcpu.state.load(startState());
+    this.#done = false;
+    let progress = performance.now();
+    let remaining = -1;
+    while (!this.#done) {
+      const exit = this.#vcpu.run();
+      if (exit.kind === "shutdown" || exit.kind === "internal-error") {
+        const detail = exit.kind === "shutdown" ? "a triple fault" : exit.message;
+        throw new Error(`run a batch on the portable engine: ${detail} at RIP 0x${exit.rip.toString(16)}, wanted an OUT`);
+      }
+      const now = performance.now();
+      const left = remainingCases(this.#ram);
+      if (left !== remaining) {
+        remaining = left;
+        progress = now;
+      } else if (now - progress > HANG_MILLISECONDS) {
+        this.#endHungCase();
+        progress = now;
+      }
+    }
+    return readResult(this.#ram, batch);
+  }
+
+  #endHungCase(): void {
+    const state = this.#vcpu.state.save();
+    if (state.rip < CODE_ADDRESS || state.rip >= CODE_ADDRESS + BigInt(CODE_BYTES)) {
+      throw new Error(`run a batch on the portable engine: no progress at RIP 0x${state.rip.toString(16)}`);
+    }
+    writeHungFrame(this.#ram, state.rip, state.gpr.rsp, state.rflags);
+    this.#vcpu.state.load({ ...state, rip: handlerAddress(HUNG) });
+  }
+
+  [Symbol.dispose](): void {}
+}
