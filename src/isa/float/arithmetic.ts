@@ -16,6 +16,7 @@ import {
   QUIET_BIT,
   QUIET_NAN,
   SIGNALLING_NAN,
+  small,
   UNSUPPORTED,
   ZERO,
   zero,
@@ -67,11 +68,6 @@ function noteDenormal(a: Float, b: Float, context: Context): void {
   if (a.denormal || b.denormal) context.flags |= DE;
 }
 
-export function negate(a: Float): Float {
-  if (a.kind === ZERO) return zero(1 - a.sign);
-  return { ...a, sign: 1 - a.sign };
-}
-
 /** a + b; `subtract` gives a - b (the sign of a NaN b stays as it is). */
 export function add(a: Float, b: Float, format: FloatFormat, context: Context, subtract = false): Float {
   if (isNan(a) || isNan(b)) return propagate(a, b, context);
@@ -97,7 +93,7 @@ function addFinite(a: Float, b: Float, format: FloatFormat, context: Context): F
   const distance = high.exponent - low.exponent;
   const near = distance <= FAR;
   const exponent = near ? low.exponent : high.exponent - FAR;
-  const left = high.significand << BigInt(near ? distance : FAR);
+  const left = high.significand << small(near ? distance : FAR);
   const right = near ? low.significand : 1n;
   const sum = high.sign === low.sign ? left + right : left - right;
   if (sum === 0n) return zero(context.rounding === DOWN ? 1 : 0);
@@ -130,7 +126,7 @@ export function divide(a: Float, b: Float, format: FloatFormat, context: Context
   if (a.kind === ZERO || b.kind === INFINITE) return zero(sign);
   // Two quotient bits more than any precision, and one sticky bit.
   const shift = Math.max(0, 67 + bitLength(b.significand) - bitLength(a.significand));
-  const dividend = a.significand << BigInt(shift);
+  const dividend = a.significand << small(shift);
   const quotient = dividend / b.significand;
   const sticky = quotient * b.significand === dividend ? 0n : 1n;
   return round(sign, (quotient << 1n) | sticky, a.exponent - b.exponent - shift - 1, format, context);

@@ -93,6 +93,13 @@ export const INDEFINITE: Float = {
   denormal: false,
 };
 
+const smallIntegers = Array.from({ length: 256 }, (_, n) => BigInt(n));
+
+/** A shift count as bigint, without an allocation for the usual ones. */
+export function small(count: number): bigint {
+  return smallIntegers[count] ?? BigInt(count);
+}
+
 const scratch = new DataView(new ArrayBuffer(8));
 
 /** Bits of a positive integer below 2^1023, without leading zeros; 0 for 0. */
@@ -100,15 +107,20 @@ export function bitLength(value: bigint): number {
   const near = Number(value);
   if (near < 0x8000_0000) return 32 - Math.clz32(near);
   scratch.setFloat64(0, near);
-  const top = (scratch.getUint16(0) >> 4) - 1023;
-  // The conversion may have rounded up to the next power of two.
-  return value >> BigInt(top) === 0n ? top : top + 1;
+  const high = scratch.getUint32(0);
+  const top = (high >> 20) - 1023;
+  // Only a power of two may come from rounding up a smaller value.
+  if ((high & 0xf_ffff) === 0 && scratch.getUint32(4) === 0 && value >> small(top) === 0n) return top;
+  return top + 1;
 }
+
+/** 2^0 to 2^64. */
+const powers = Array.from({ length: 65 }, (_, n) => 1n << BigInt(n));
 
 /** Unpacks `bits` of a single or double value. */
 export function unpack(format: FloatFormat, bits: bigint): Float {
   const fractionBits = format.precision - 1;
-  const head = Number(bits >> BigInt(fractionBits));
+  const head = Number(bits >> small(fractionBits));
   const fraction = BigInt.asUintN(fractionBits, bits);
   const exponentMask = (1 << format.exponentBits) - 1;
   const biased = head & exponentMask;
@@ -120,11 +132,11 @@ export function unpack(format: FloatFormat, bits: bigint): Float {
   }
   if (biased === exponentMask) {
     if (fraction === 0n) return infinity(sign);
-    const significand = INTEGER_BIT | (fraction << BigInt(63 - fractionBits));
+    const significand = INTEGER_BIT | (fraction << small(63 - fractionBits));
     const kind = (significand & QUIET_BIT) === 0n ? SIGNALLING_NAN : QUIET_NAN;
     return { kind, sign, exponent: 0, significand, denormal: false };
   }
-  return finite(sign, fraction | (1n << BigInt(fractionBits)), biased - format.bias - fractionBits);
+  return finite(sign, fraction | (powers[fractionBits] ?? 0n), biased - format.bias - fractionBits);
 }
 
 /** Packs a value that has been rounded to `format` (single or double). */
@@ -139,14 +151,14 @@ export function pack(format: FloatFormat, value: Float): bigint {
     const top = value.exponent + length - 1;
     if (top < format.minExponent) {
       biased = 0;
-      fraction = value.significand << BigInt(value.exponent - format.minExponent + fractionBits);
+      fraction = value.significand << small(value.exponent - format.minExponent + fractionBits);
     } else {
       biased = top + format.bias;
       fraction = BigInt.asUintN(fractionBits, align(value.significand, format.precision - length));
     }
-  } else if (value.kind >= QUIET_NAN) fraction = (value.significand & LOW_63) >> BigInt(63 - fractionBits);
+  } else if (value.kind >= QUIET_NAN) fraction = (value.significand & LOW_63) >> small(63 - fractionBits);
   const head = (value.sign << format.exponentBits) | biased;
-  return (BigInt(head) << BigInt(fractionBits)) | fraction;
+  return (BigInt(head) << small(fractionBits)) | fraction;
 }
 
 /** Unpacks an x87 register: `head` is sign and biased exponent (16 bits), `significand` its low 64 bits. */
@@ -166,26 +178,25 @@ export function unpackExtended(head: number, significand: bigint): Float {
   return finite(sign, significand, biased - EXTENDED.bias - 63);
 }
 
-/** The 16-bit sign and exponent of a value rounded to the x87 format. */
-export function extendedHead(value: Float): number {
-  const sign = value.sign << 15;
-  if (value.kind === ZERO) return sign;
-  if (value.kind !== FINITE) return sign | 0x7fff;
-  const top = value.exponent + bitLength(value.significand) - 1;
-  return top < EXTENDED.minExponent ? sign : sign | (top + EXTENDED.bias);
-}
-
-/** The 64-bit significand of a value rounded to the x87 format. */
-export function extendedSignificand(value: Float): bigint {
-  if (value.kind !== FINITE) return value.significand;
-  const length = bitLength(value.significand);
-  if (value.exponent + length - 1 < EXTENDED.minExponent) {
-    return align(value.significand, value.exponent - EXTENDED.minExponent + 63);
-  }
-  return align(value.significand, 64 - length);
+/** Writes ten bytes at `at`: a value that has been rounded to the x87 format. */
+export function storeExtended(view: DataView, at: number, value: Float): void {
+  let head = value.sign << 15;
+  let { significand } = value;
+  if (value.kind === FINITE) {
+    const length = bitLength(significand);
+    const top = value.exponent + length - 1;
+    if (top < EXTENDED.minExponent) significand = align(significand, value.exponent - EXTENDED.minExponent + 63);
+    else {
+      significand = align(significand, 64 - length);
+      head |= top + EXTENDED.bias;
+    }
+  } else if (value.kind !== ZERO) head |= 0x7fff;
+  view.setBigUint64(at, significand, true);
+  view.setUint16(at + 8, head, true);
 }
 
 /** Shifts left by a count that may be negative; the bits shifted out are zeros, as the value has been rounded. */
 function align(significand: bigint, count: number): bigint {
-  return count >= 0 ? significand << BigInt(count) : significand >> BigInt(-count);
+  if (count === 0) return significand;
+  return count > 0 ? significand << small(count) : significand >> small(-count);
 }

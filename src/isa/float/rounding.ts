@@ -4,7 +4,7 @@
  * the smallest normal number.
  */
 
-import { bitLength, type Float, type FloatFormat, finite, infinity, zero } from "./format.ts";
+import { bitLength, type Float, type FloatFormat, finite, infinity, small, zero } from "./format.ts";
 
 /** Exception flags, as bits 5:0 of MXCSR and of the x87 status word. */
 export const IE = 1;
@@ -52,14 +52,14 @@ function dropBits(significand: bigint, count: number, sign: number, mode: number
   inexact = false;
   roundedUp = false;
   if (count <= 0) return significand;
-  const shift = BigInt(count);
-  const kept = significand >> shift;
-  const rest = significand - (kept << shift);
+  const kept = significand >> small(count);
+  const rest = BigInt.asUintN(count, significand);
   if (rest === 0n) return kept;
   inexact = true;
   if (mode === NEAREST) {
-    const half = 1n << (shift - 1n);
-    roundedUp = rest > half || (rest === half && (kept & 1n) === 1n);
+    const half = BigInt.asUintN(count - 1, rest);
+    // The highest bit dropped decides; alone, it is a tie, which goes to even.
+    if (half !== rest) roundedUp = half !== 0n || BigInt.asUintN(1, kept) === 1n;
   } else roundedUp = mode === (sign === 0 ? UP : DOWN);
   return roundedUp ? kept + 1n : kept;
 }
@@ -81,7 +81,7 @@ export function round(
   let kept = dropBits(significand, drop, sign, context.rounding);
   let keptExponent = drop > 0 ? exponent + drop : exponent;
   // A carry out of the kept bits raises the exponent by one.
-  const carry = drop > 0 && roundedUp && kept >> BigInt(precision) !== 0n ? 1 : 0;
+  const carry = drop > 0 && roundedUp && kept >> small(precision) !== 0n ? 1 : 0;
   const top = exponent + length - 1 + carry;
 
   if (top > format.maxExponent) {

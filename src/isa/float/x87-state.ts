@@ -10,7 +10,7 @@
  *   24 MXCSR and its mask, not touched here   32 R0 to R7, 16 bytes each, of which 10 are used
  */
 
-import { extendedHead, extendedSignificand, type Float, INDEFINITE, unpackExtended } from "./format.ts";
+import { type Float, INDEFINITE, storeExtended, unpackExtended } from "./format.ts";
 import { type Context, DE, IE, OE, PE, UE, ZE } from "./rounding.ts";
 
 /** Bytes of the state. */
@@ -156,9 +156,7 @@ export class X87State {
 
   /** Writes ST(i) and marks it as not empty. */
   write(i: number, value: Float): void {
-    const at = this.slot(i);
-    this.view.setBigUint64(at, extendedSignificand(value), true);
-    this.view.setUint16(at + 8, extendedHead(value), true);
+    storeExtended(this.view, this.slot(i), value);
     this.fill(i);
   }
 

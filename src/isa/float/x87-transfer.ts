@@ -9,13 +9,12 @@ import {
   BINARY32,
   BINARY64,
   EXTENDED,
-  extendedHead,
-  extendedSignificand,
   type Float,
   type FloatFormat,
   finite,
   INDEFINITE,
   pack,
+  storeExtended,
   unpack,
   zero,
 } from "./format.ts";
@@ -122,11 +121,10 @@ export function storeFloat(state: X87State, format: FloatFormat, pop: boolean): 
 }
 
 /** FSTP m80. */
-export function storeExtended(state: X87State): void {
+export function storeExtendedAndPop(state: X87State): void {
   if (state.isEmpty(0)) {
     if (!state.underflow()) return;
-    state.view.setBigUint64(state.operand, extendedSignificand(INDEFINITE), true);
-    state.view.setUint16(state.operand + 8, extendedHead(INDEFINITE), true);
+    storeExtended(state.view, state.operand, INDEFINITE);
   } else {
     state.condition(C1, 0);
     state.copy(state.slot(0), state.operand);

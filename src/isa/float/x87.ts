@@ -78,7 +78,7 @@ const MEMORY: readonly (readonly (Instruction | undefined)[])[] = [
     undefined,
     memory("fld m80", "read", 10, transfer.loadExtended),
     undefined,
-    memory("fstp m80", "write", 10, transfer.storeExtended),
+    memory("fstp m80", "write", 10, transfer.storeExtendedAndPop),
   ],
   arithmeticRow("f", 8, "m64"),
   [
