@@ -24,7 +24,8 @@ import type { Semantics } from "./semantics.ts";
 export type ContextPart = "addressSize" | "stackSize" | "rep" | "segment" | "long";
 
 export interface Instruction {
-  /** The manual's mnemonic. */
+  /** The manual's mnemonic. Where it stands for several effects, a second word tells them apart: `PUSH ES`. Handlers
+   * are known by this name, the kinds and widths of operands, and the context. */
   readonly name: string;
   readonly forms: readonly string[];
   /** Writes the effect. Absent operands are a placeholder that must not be read. */
@@ -43,9 +44,6 @@ export interface Instruction {
   readonly branches?: boolean;
   /** Interrupts wait for one more instruction: the decoder ends the trace after the following one, with a poll. */
   readonly shadow?: true;
-  /** Its memory operand is addressed with RSP as it is after the pop: where RSP is the base, the decoder adds the
-   * operand's size to the displacement [SDM 2, POP]. */
-  readonly popsFirst?: true;
 }
 
 /** An operand of a form as written: place and size letters. */

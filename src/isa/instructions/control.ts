@@ -69,14 +69,14 @@ function far(name: string, helper: "farJump" | "farCall", direct: string, digit:
   };
   return [
     {
-      name,
+      name: `${name} far`,
       forms: [`${direct} Iz,Iw i64`],
       effect: (m, offset, selector) => transfer(m, m.read(selector), m.fit(m.read(offset), 64)),
       ends: true,
       system: true,
     },
     {
-      name,
+      name: `${name} far-memory`,
       forms: [`FF /${digit} M`],
       effect(m, src) {
         const { offset, selector } = farPointer(m, src);
@@ -106,7 +106,7 @@ export const CONTROL: readonly Instruction[] = [
   ...CONDITIONS.map((_, code) => conditionalJump(code)),
   { name: "JMP", forms: ["EB Jb f64", "E9 Jz f64"], effect: (m, to) => m.jumpRelative(to), ends: true },
   {
-    name: "JMP",
+    name: "JMP indirect",
     forms: ["FF /4 Ev f64"],
     effect: (m, src) => m.jump(indirectTarget(m, src)),
     uses: ["long"],
@@ -123,7 +123,7 @@ export const CONTROL: readonly Instruction[] = [
     ends: true,
   },
   {
-    name: "CALL",
+    name: "CALL indirect",
     forms: ["FF /2 Ev f64"],
     effect(m, src) {
       const target = indirectTarget(m, src);
@@ -135,7 +135,7 @@ export const CONTROL: readonly Instruction[] = [
   },
   { name: "RET", forms: ["C3 f64"], effect: (m) => nearReturn(m, m.i64(0)), uses: STACK, ends: true },
   {
-    name: "RET",
+    name: "RET imm",
     forms: ["C2 Iw f64"],
     effect: (m, release) => nearReturn(m, m.fit(m.read(release), 64)),
     uses: STACK,
@@ -152,10 +152,10 @@ export const CONTROL: readonly Instruction[] = [
     uses: ["addressSize"],
     branches: true,
   },
-  ...far("JMPF", "farJump", "EA", 5),
-  ...far("CALLF", "farCall", "9A", 3),
+  ...far("JMP", "farJump", "EA", 5),
+  ...far("CALL", "farCall", "9A", 3),
   { name: "RETF", forms: ["CB"], effect: (m) => farReturn(m, m.i32(0)), ends: true, system: true },
-  { name: "RETF", forms: ["CA Iw"], effect: (m, bytes) => farReturn(m, m.read(bytes)), ends: true, system: true },
+  { name: "RETF imm", forms: ["CA Iw"], effect: (m, bytes) => farReturn(m, m.read(bytes)), ends: true, system: true },
   {
     name: "IRET",
     forms: ["CF"],

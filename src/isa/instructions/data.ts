@@ -147,7 +147,7 @@ export const DATA: readonly Instruction[] = [
   },
   {
     // 90 with RAX itself is NOP, and PAUSE after F3: it must not clear the upper half of RAX.
-    name: "XCHG",
+    name: "XCHG rAX",
     forms: ["90+r Zv,rAX"],
     effect(m, dst, src) {
       m.when(m.ne(m.operandOffset(dst), gprOffset(RAX)), () => {

@@ -173,8 +173,8 @@ function adjustPrivilege(m: Semantics, dst: Operand, src: Operand): void {
 }
 
 export const DESCRIPTOR: readonly Instruction[] = [
-  { name: "MOV", forms: ["8C /r Mw,Sw", "8C /r Rv,Sw"], effect: moveFromSegment },
-  { name: "MOV", forms: ["8E /r Sw,Ew"], effect: moveToSegment, uses: ["long"], system: true, shadow: true },
+  { name: "MOV from-segment", forms: ["8C /r Mw,Sw", "8C /r Rv,Sw"], effect: moveFromSegment },
+  { name: "MOV to-segment", forms: ["8E /r Sw,Ew"], effect: moveToSegment, uses: ["long"], system: true, shadow: true },
   loadFarPointer("es", "C4 /r Gv,M i64"),
   loadFarPointer("ds", "C5 /r Gv,M i64"),
   loadFarPointer("ss", "0F B2 /r Gv,M"),

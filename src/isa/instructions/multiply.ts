@@ -157,13 +157,13 @@ export const MULTIPLY: readonly Instruction[] = [
     effect: (m, src) => multiplyAccumulator(m, src, true),
   },
   {
-    name: "IMUL",
+    name: "IMUL 2",
     forms: ["0F AF /r Gv,Ev"],
     undefinedFlags: UNDEFINED,
     effect: (m, dst, src) => multiplyInto(m, dst, dst, src),
   },
   {
-    name: "IMUL",
+    name: "IMUL 3",
     forms: ["69 /r Gv,Ev,Iz", "6B /r Gv,Ev,Ibs"],
     undefinedFlags: UNDEFINED,
     effect: (m, dst, src, factor) => multiplyInto(m, dst, src, factor),

@@ -70,7 +70,7 @@ function shift(name: string, digits: readonly number[], kind: Shift): Instructio
   };
   return [
     {
-      name,
+      name: `${name} 1`,
       forms: shiftForms(digits, "one"),
       undefinedFlags: AF,
       effect(m, dst) {
@@ -127,7 +127,7 @@ function rotate(name: string, digit: number, kind: Shift): Instruction[] {
   };
   return [
     {
-      name,
+      name: `${name} 1`,
       forms: shiftForms([digit], "one"),
       effect(m, dst) {
         const a = m.readModify(dst);
@@ -184,7 +184,7 @@ function rotateThroughCarry(m: Semantics, left: boolean, a: Value, count: Value,
 function carryRotate(name: string, digit: number, left: boolean): Instruction[] {
   return [
     {
-      name,
+      name: `${name} 1`,
       forms: shiftForms([digit], "one"),
       effect(m, dst) {
         const a = m.readModify(dst);

@@ -20,7 +20,7 @@ export function afterSegmentLoad(m: Semantics): void {
 
 function pushSegment(segment: Segment, form: string): Instruction {
   return {
-    name: "PUSH",
+    name: `PUSH ${segment.toUpperCase()}`,
     forms: [form],
     effect(m) {
       const { operandSize } = m.context;
@@ -32,7 +32,7 @@ function pushSegment(segment: Segment, form: string): Instruction {
 
 function popSegment(segment: Segment, form: string): Instruction {
   return {
-    name: "POP",
+    name: `POP ${segment.toUpperCase()}`,
     forms: [form],
     effect(m) {
       loadSegment(m, segment, m.peek(16));
@@ -49,7 +49,12 @@ function pop(m: Semantics, dst: Operand): void {
   const { bits } = dst;
   const value = m.peek(bits);
   if (dst.kind === "mem") {
-    m.write(dst, value);
+    // The address is formed with RSP as it is after the pop, but RSP must be unchanged if the store faults.
+    const pointer = m.gpr(RSP, 64);
+    m.dropStack(bits / 8);
+    const address = m.address(dst);
+    m.setGpr(RSP, 64, pointer);
+    m.store(address, bits, value);
     m.dropStack(bits / 8);
   } else {
     // In this order POP RSP keeps what was popped.
@@ -153,8 +158,7 @@ export const STACK_INSTRUCTIONS: readonly Instruction[] = [
     effect: (m, src) => m.push(m.read(src), src.bits),
     uses: STACK,
   },
-  { name: "POP", forms: ["58+r Zv d64"], effect: pop, uses: STACK },
-  { name: "POP", forms: ["8F /0 Ev d64"], effect: pop, uses: STACK, popsFirst: true },
+  { name: "POP", forms: ["58+r Zv d64", "8F /0 Ev d64"], effect: pop, uses: STACK },
   pushSegment("es", "06 i64"),
   pushSegment("cs", "0E i64"),
   pushSegment("ss", "16 i64"),

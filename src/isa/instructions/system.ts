@@ -58,7 +58,7 @@ function specialMove(place: "C" | "D", opcode: number, read: string, write: stri
   const code = (offset: number) => (opcode + offset).toString(16);
   return [
     {
-      name: "MOV",
+      name: `MOV from-${place}R`,
       forms: [`0F ${code(0)} /r Rq,${place}d o64`, `0F ${code(0)} /r Rd,${place}d i64`],
       effect(m, dst, from) {
         m.requirePrivilege();
@@ -67,7 +67,7 @@ function specialMove(place: "C" | "D", opcode: number, read: string, write: stri
       system: true,
     },
     {
-      name: "MOV",
+      name: `MOV to-${place}R`,
       forms: [`0F ${code(2)} /r ${place}d,Rq o64`, `0F ${code(2)} /r ${place}d,Rd i64`],
       effect(m, to, src) {
         m.requirePrivilege();
