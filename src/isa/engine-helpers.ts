@@ -98,6 +98,12 @@ export const ENGINE_HELPERS = {
   ),
   sseCompare: helper("call", "i32 i32 i32", "i32", "(operation, first, second): COMISS and the like; ZF, PF and CF at their places"),
   sseMaskMove: helper("call", "i64 i32 i32 i32", undefined, "(linear address, data, mask, bytes): MASKMOVDQU, MASKMOVQ"),
+  sseStrings: helper(
+    "quiet", "i32 i32 i32 i64 i64", "i32",
+    "(immediate and form [sse42.ts], first, second, RAX, RDX): PCMPESTRI and the like; index or mask in scratch slot 2, " +
+      "gives the six flags at their places",
+  ),
+  crc32c: helper("quiet", "i32 i32 i32 i32", "i32", "(checksum, data's low and high half, its bytes): CRC32"),
 
   // Frames and strings.
   enterNested: helper("call", "i32 i32 i32 i32", undefined, "(frame bytes, level 1-31, operand bits, stack bits): all of ENTER with a nesting level"),

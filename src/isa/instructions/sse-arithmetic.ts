@@ -5,7 +5,7 @@ import type { Instruction } from "../instruction.ts";
 import type { Operand, Value } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
 import { exactly, ordinaryMxcsr, PD, PS, SHAPES, type Shape } from "./sse-float.ts";
-import { bytes, readAligned, sseGuard, words32 } from "./sse-operands.ts";
+import { everyOther, readAligned, sseGuard, words32 } from "./sse-operands.ts";
 
 /** What the fast path computes, and which of its zeros are exact. `a` and `b` are plain. */
 interface Rule {
@@ -111,17 +111,13 @@ function approximation(name: string, opcode: string): Instruction[] {
   });
 }
 
-/** The even (0) or odd (1) lanes of two vectors, the first's before the second's. */
-function everyOther(m: Semantics, shape: Shape, a: Value, b: Value, odd: 0 | 1): Value {
-  const size = shape.lane === "f32" ? 4 : 8;
-  const lanes = bytes((i) => Math.floor(i / size) * size * 2 + odd * size + (i % size));
-  return m.lanes("i8x16.shuffle", [...lanes], a, b);
-}
-
 /** HADD and HSUB: lane 0 with 1, lane 2 with 3, of the destination and then of the source. */
 function neighbours(rule: Rule): Rule {
   return {
-    compute: (m, shape, a, b) => rule.compute(m, shape, everyOther(m, shape, a, b, 0), everyOther(m, shape, a, b, 1)),
+    compute(m, shape, a, b) {
+      const size = shape.lane === "f32" ? 4 : 8;
+      return rule.compute(m, shape, everyOther(m, a, b, size, 0), everyOther(m, a, b, size, 1));
+    },
     zero: () => "always",
   };
 }

@@ -104,6 +104,17 @@ export function words32(lanes: readonly [number, number, number, number]): Uint8
   return new Uint8Array(Uint32Array.from(lanes, (lane) => lane >>> 0).buffer);
 }
 
+/** The even (0) or odd (1) elements of `size` bytes of two vectors, the first's before the second's. */
+export function everyOther(m: Semantics, a: Value, b: Value, size: number, odd: 0 | 1): Value {
+  const lanes = bytes((i) => Math.floor(i / size) * size * 2 + odd * size + (i % size));
+  return m.lanes("i8x16.shuffle", [...lanes], a, b);
+}
+
+/** The halves of two vectors side by side: 0 the low ones, 1 the high ones. */
+export function joinHalves(m: Semantics, a: Value, b: Value, half: 0 | 1): Value {
+  return m.lanes("i8x16.shuffle", [...bytes((i) => (i < 8 ? i : i + 8) + half * 8)], a, b);
+}
+
 /** Where helpers find an operand whose value has been read: the register itself, or scratch slot `slot` (0 to 3). */
 export function placeOf(m: Semantics, operand: Operand, value: Value, slot: number): Value {
   if (operand.kind === "reg") return m.operandOffset(operand);

@@ -9,12 +9,7 @@ import type { Instruction } from "../instruction.ts";
 import type { Operand, Value } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
 import { both, type Compute, xmm } from "./sse-integer.ts";
-import { bytes, enterMmx, MMX_UNIT, mmxGuard, readAligned, readVector, sseGuard, type Unit, words32, writeMmx, XMM_UNIT } from "./sse-operands.ts";
-
-/** The halves of two vectors side by side: 0 the low ones, 1 the high ones. */
-function joinHalves(m: Semantics, a: Value, b: Value, half: 0 | 1): Value {
-  return m.lanes("i8x16.shuffle", [...bytes((i) => (i < 8 ? i : i + 8) + half * 8)], a, b);
-}
+import { bytes, enterMmx, joinHalves, MMX_UNIT, mmxGuard, readAligned, readVector, sseGuard, type Unit, words32, writeMmx, XMM_UNIT } from "./sse-operands.ts";
 
 /** Narrows lanes with saturation: the destination's to the low half, the source's to the high half. */
 function pack(op: string): Compute {
@@ -152,7 +147,7 @@ export const SSE_SHUFFLES: readonly Instruction[] = [
 
   { name: "PEXTRW", forms: ["66 0F C5 /r Gd,Udq,Ib"], effect: extractWord(XMM_UNIT) },
   { name: "PEXTRW", forms: ["NP 0F C5 /r Gd,Ndq,Ib"], effect: extractWord(MMX_UNIT) },
-  { name: "PEXTRW", forms: ["66 0F 3A 15 /r Mw,Vdq,Ib", "66 0F 3A 15 /r Rd,Vdq,Ib"], feature: "sse4.1", effect: extractWord(XMM_UNIT) },
+  { name: "PEXTRW", forms: ["66 0F 3A 15 /r Mw,Vdq,Ib", "66 0F 3A 15 /r Rd,Vdq,Ib"], feature: "sse4_1", effect: extractWord(XMM_UNIT) },
   { name: "PINSRW", forms: ["66 0F C4 /r Vdq,Mw,Ib", "66 0F C4 /r Vdq,Rd,Ib"], effect: insertWord(XMM_UNIT) },
   { name: "PINSRW", forms: ["NP 0F C4 /r Pdq,Mw,Ib", "NP 0F C4 /r Pdq,Rd,Ib"], effect: insertWord(MMX_UNIT) },
 ];

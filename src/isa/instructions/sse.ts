@@ -9,6 +9,9 @@ import { SSE_INTEGER } from "./sse-integer.ts";
 import { SSE_MOVES } from "./sse-moves.ts";
 import { SSE_SHIFTS } from "./sse-shifts.ts";
 import { SSE_SHUFFLES } from "./sse-shuffles.ts";
+import { SSE41 } from "./sse41.ts";
+import { SSE42 } from "./sse42.ts";
+import { SSSE3 } from "./ssse3.ts";
 
 export const SSE: readonly Instruction[] = [
   ...SSE_MOVES,
@@ -19,4 +22,7 @@ export const SSE: readonly Instruction[] = [
   ...SSE_COMPARE,
   ...SSE_CONVERT,
   ...MMX,
+  ...SSSE3,
+  ...SSE41,
+  ...SSE42,
 ];

@@ -8,6 +8,7 @@ import { ssePacked } from "../../../isa/float/sse-packed.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
 import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault, type Helpers } from "../engine-host.ts";
+import { sse42Helpers } from "./sse42.ts";
 
 const CR4_OSXMMEXCPT = 1 << 10;
 const FLAGS = 0x3f;
@@ -33,6 +34,7 @@ export function sseHelpers(host: EngineHost): Helpers {
   };
 
   return {
+    ...sse42Helpers(host),
     /** (operation [sse-packed.ts], destination, source): the destination is the first source too. */
     sseExact(code: number, destination: number, source: number): void {
       run(code, destination, source);
