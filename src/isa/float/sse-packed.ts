@@ -5,7 +5,8 @@
  */
 
 import { BINARY32, BINARY64, type FloatFormat } from "./format.ts";
-import { DE, IE, ZE } from "./rounding.ts";
+import { DE, IE, PE, ZE } from "./rounding.ts";
+import { quickBinary, quickResult, quickSquareRoot } from "./sse-quick.ts";
 import { approximate, type BinaryOperation, SseUnit, unmasked } from "./sse.ts";
 
 /** Computes into `result`, from operands at offsets `a` (the destination register) and `b` (the source). */
@@ -65,8 +66,41 @@ function forms(name: string, lane: Lane): Operation[] {
   }));
 }
 
+/** Whether the quick way may be tried: nearest rounding, PE masked. */
+let quick = false;
+
+/** A form whose lanes try the quick way first. `lane` gives what a quick function gives. */
+function quickForms(
+  name: string,
+  lane: (a: number, b: number, single: boolean) => number,
+  exactly: (format: FloatFormat, a: bigint, b: bigint) => bigint,
+): Operation[] {
+  return FORMS.map(({ suffix, format, size, bytes }) => ({
+    name: name + suffix,
+    bytes,
+    run(view, a, b) {
+      const single = size === 4;
+      for (let at = 0; at < bytes; at += size) {
+        const first = single ? view.getFloat32(a + at, true) : view.getFloat64(a + at, true);
+        const second = single ? view.getFloat32(b + at, true) : view.getFloat64(b + at, true);
+        const flags = quick ? lane(first, second, single) : -1;
+        if (flags < 0) put(format, at, exactly(format, get(view, format, a + at), get(view, format, b + at)));
+        else {
+          unit.context.flags |= flags;
+          if (single) result.setFloat32(at, quickResult, true);
+          else result.setFloat64(at, quickResult, true);
+        }
+      }
+    },
+  }));
+}
+
 function arithmetic(name: BinaryOperation): Operation[] {
-  return forms(name, (format, a, b) => unit.binary(name, format, a, b));
+  return quickForms(
+    name,
+    (a, b, single) => quickBinary(name, a, b, single),
+    (format, a, b) => unit.binary(name, format, a, b),
+  );
 }
 
 function compares(name: string, signalling: boolean): Operation[] {
@@ -206,7 +240,11 @@ const OPERATIONS: readonly Operation[] = [
   ...arithmetic("div"),
   ...arithmetic("min"),
   ...arithmetic("max"),
-  ...forms("sqrt", (format, _a, b) => unit.squareRoot(format, b)),
+  ...quickForms(
+    "sqrt",
+    (_a, b, single) => quickSquareRoot(b, single),
+    (format, _a, b) => unit.squareRoot(format, b),
+  ),
   ...forms("cmp", (format, a, b, immediate) => {
     if (!unit.holds(format, a, b, immediate)) return 0n;
     return format === BINARY32 ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn;
@@ -269,6 +307,9 @@ function operationOf(code: number): Operation {
   return operation;
 }
 
+/** MXCSR: rounding control (nearest is 0) and the mask of PE. */
+const QUICK_MASK = 0x6000 | (PE << 7);
+
 /** Exceptions found before the computation: one of them unmasked hides the later ones of every lane. */
 const BEFORE = IE | DE | ZE;
 
@@ -293,6 +334,7 @@ export function ssePacked(
   order = 0;
   earlier = 0;
   unit.begin(mxcsr);
+  quick = (mxcsr & QUICK_MASK) === PE << 7;
   run(view, a, b, (code >> 8) & 0xff);
   let flags = unit.context.flags;
   if (unmasked(flags & BEFORE, mxcsr) !== 0) flags &= BEFORE;

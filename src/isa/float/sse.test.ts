@@ -39,6 +39,34 @@ test("double arithmetic equals the host's own, over random operands", () => {
   }
 });
 
+test("the quick way of packed operations agrees with the exact way", () => {
+  const view = new DataView(new ArrayBuffer(48));
+  let seed = 1;
+  const next = (): number => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+    return seed;
+  };
+  let inexact = 0;
+  for (const name of ["add", "sub", "mul", "div"] as const) {
+    const [single, double] = [sseCode(`${name}ss`), sseCode(`${name}sd`)];
+    for (let i = 0; i < 2000; i++) {
+      // Few fraction bits, so that exact results are as frequent as inexact ones.
+      for (const at of [0, 16]) view.setFloat64(at, ((next() >> (next() % 31)) * 2 ** (next() % 9)) / 16, true);
+      const [a, b] = [view.getBigUint64(0, true), view.getBigUint64(16, true)];
+      const wanted = binary(name, a, b, BINARY64, DEFAULT_MXCSR);
+      assert.equal(ssePacked(double, view, 32, 0, 16, DEFAULT_MXCSR), wanted.flags);
+      assert.equal(view.getBigUint64(32, true), wanted.result);
+      inexact += wanted.flags & PE;
+      for (const at of [0, 16]) view.setFloat32(at, view.getFloat64(at, true), true);
+      const [c, d] = [BigInt(view.getUint32(0, true)), BigInt(view.getUint32(16, true))];
+      const wantedSingle = binary(name, c, d, BINARY32, DEFAULT_MXCSR);
+      assert.equal(ssePacked(single, view, 32, 0, 16, DEFAULT_MXCSR), wantedSingle.flags);
+      assert.equal(BigInt(view.getUint32(32, true)), wantedSingle.result);
+    }
+  }
+  assert.ok(inexact > 1000 * PE && inexact < 7000 * PE, `${inexact / PE} of 8000 are inexact`);
+});
+
 test("exceptions and their masked answers", () => {
   const run = (name: "add" | "mul" | "div", a: number, b: number, mxcsr = DEFAULT_MXCSR) =>
     binary(name, bits64(a), bits64(b), BINARY64, mxcsr);
