@@ -5,7 +5,7 @@ import { type Difference, differences, mismatches } from "./compare.ts";
 import type { Ring3Engine } from "./image.ts";
 import { knownDifference } from "./known-differences.ts";
 import { BLOCK, NO_EXCEPTION } from "./layout.ts";
-import { shrink } from "./shrink.ts";
+import { DROPPED, shrink } from "./shrink.ts";
 
 export interface Failure {
   readonly test: TestCase;
@@ -19,7 +19,7 @@ export interface CampaignOptions {
   /** Number of the first case, and how many. */
   readonly start: number;
   readonly count: number;
-  /** Stop after so many failures. */
+  /** Stop after so many failures that differ in kind: by forms and by what differs. */
   readonly maxFailures: number;
   readonly onFailure: (failure: Failure) => void;
   readonly onProgress?: (done: number) => void;
@@ -61,6 +61,11 @@ export function differencesAlone(
   return knownDifference(test, found, a, b) === undefined ? found : [];
 }
 
+function kindOf({ test, differences: found }: Failure): string {
+  const names = test.instructions.map(({ name }) => name).filter((name) => name !== DROPPED);
+  return [...names, ...found.map(({ what }) => what.replace(/[-+]0x.*|\d+$/, ""))].join(" ");
+}
+
 export function runCampaign(options: CampaignOptions): CampaignResult {
   const { maker, expected, actual, start, count } = options;
   const vectors = new Map<number, number>();
@@ -76,7 +81,8 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
     return { result, time: performance.now() - begin };
   };
 
-  while (done < count && failures < options.maxFailures) {
+  const kinds = new Set<string>();
+  while (done < count && kinds.size < options.maxFailures) {
     const size = Math.min(BATCH_CASES, count - done);
     const cases = maker.makeMany(start + done, size);
     const batch = toBatch(cases, maker.window);
@@ -100,8 +106,11 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
         continue;
       }
       failures++;
-      options.onFailure(explain(test, found));
-      if (failures >= options.maxFailures) break;
+      const failure = explain(test, found);
+      if (kinds.has(kindOf(failure))) continue;
+      kinds.add(kindOf(failure));
+      options.onFailure(failure);
+      if (kinds.size >= options.maxFailures) break;
     }
     // A write outside the hot bytes shows in the window's pages only, at the batch's end.
     if (failures === 0 && Buffer.compare(a.result.window, b.result.window) !== 0) {

@@ -26,7 +26,7 @@ const LENGTHS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6];
 export interface CaseInstruction {
   readonly name: string;
   /** The code is the concatenation. */
-  readonly bytes: { readonly length: number };
+  readonly bytes: Uint8Array;
   readonly undefinedFlags: number;
   readonly approximate: boolean;
 }

@@ -13,8 +13,8 @@ import type { Random } from "./random.ts";
  */
 const EXCLUDED = new RegExp(
   "^(CPUID|RDTSCP?|RDRAND|RDSEED|RDPID|RDPMC|XGETBV|INT|INT1|INTO|IRET[DQ]?|SYSCALL|SYSENTER|SYSRET|SYSEXIT|LAR|LSL|" +
-    "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|CALLF|JMPF|RETF|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|MONITOR|MWAIT|" +
-    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE)$",
+    "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|(CALL|JMP) far.*|RETF.*|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|VMM?CALL|" +
+    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S)$",
 );
 /** Results within a bound only. */
 const APPROXIMATE = /^(RCP|RSQRT)[PS]S$/;
@@ -94,7 +94,7 @@ function plan(form: Form): FormPlan {
     definesFlags: DEFINES_FLAGS.test(instruction.name),
     approximate: APPROXIMATE.test(instruction.name),
     pushesFlags,
-    jumps: instruction.name === "JMP" || instruction.name === "CALL",
+    jumps: /^(JMP|CALL) indirect$/.test(instruction.name),
     aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),
   };
 }
@@ -111,14 +111,19 @@ export class FormGenerator implements Generator {
   readonly #plans: readonly FormPlan[];
   readonly #byInstruction: readonly (readonly FormPlan[])[];
 
-  /** `only` selects by mnemonic, or by the beginning of a form's name; case does not matter. */
-  constructor(instructions: readonly Instruction[], only?: string) {
+  /**
+   * `only` selects by mnemonic, or by the beginning of a form's name; `without` leaves such out, separated by commas.
+   * Case does not matter.
+   */
+  constructor(instructions: readonly Instruction[], only?: string, without = "") {
     const wanted = only?.toLowerCase();
+    const unwanted = without.toLowerCase().split(",").filter((name) => name !== "");
     const groups: FormPlan[][] = [];
     for (const instruction of instructions) {
       const plans = instruction.forms
         .map((text) => parseForm(instruction, text))
         .filter((form) => isFuzzable(form) && (wanted === undefined || matches(form, wanted)))
+        .filter((form) => !unwanted.some((name) => matches(form, name)))
         .map(plan);
       if (plans.length > 0) groups.push(plans);
     }

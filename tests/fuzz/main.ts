@@ -1,7 +1,7 @@
 /**
  * The fuzzer: random instruction sequences on the portable engine and on the processor itself, compared.
  *
- *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--form "ADD"] [--engine wasm|kvm]
+ *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--form ADD] [--without "ENTER,AND 80"] [--engine wasm|kvm]
  *     npm run fuzz -- --record tests/vectors/ring3.json [--vectors 4]
  *     npm run fuzz -- --replay tests/vectors/ring3.json
  */
@@ -46,6 +46,7 @@ function main(): number {
       count: { type: "string", default: "100000" },
       start: { type: "string", default: "0" },
       form: { type: "string" },
+      without: { type: "string" },
       engine: { type: "string", default: "wasm" },
       failures: { type: "string", default: "5" },
       record: { type: "string" },
@@ -55,7 +56,7 @@ function main(): number {
     },
   });
   const seed = integer("seed", values.seed, 0);
-  const generator = new FormGenerator(INSTRUCTIONS, values.form);
+  const generator = new FormGenerator(INSTRUCTIONS, values.form, values.without);
   if (generator.forms.length === 0) {
     throw new IsolaError({
       code: "option-invalid",
@@ -72,6 +73,10 @@ function main(): number {
   const maker = new CaseMaker(seed, generator);
   using expected = new KvmEngine();
   using actual = openEngine(values.engine);
+  const selection = [
+    values.form === undefined ? "" : ` --form "${values.form}"`,
+    values.without === undefined ? "" : ` --without "${values.without}"`,
+  ].join("");
   let shown = performance.now();
   const result = runCampaign({
     maker,
@@ -82,7 +87,7 @@ function main(): number {
     maxFailures: integer("failures", values.failures, 1),
     onFailure({ test, differences }) {
       console.log(
-        describeFailure({ seed, form: values.form, test, expectedName: "processor", actualName: actual.name, differences }),
+        describeFailure({ seed, selection, test, expectedName: "processor", actualName: actual.name, differences }),
       );
     },
     onProgress(done) {

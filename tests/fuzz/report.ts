@@ -6,6 +6,7 @@ import type { TestCase } from "./cases.ts";
 import { type Difference, wide } from "./compare.ts";
 import { CODE_ADDRESS } from "./image.ts";
 import { BLOCK } from "./layout.ts";
+import { DROPPED } from "./shrink.ts";
 
 export function disassemble(code: Uint8Array, address: bigint): string[] {
   const decoder = new Decoder(64, code, DecoderOptions.AMD);
@@ -44,21 +45,22 @@ function inputLines(input: Uint8Array): string[] {
 
 export interface FailureReport {
   readonly seed: number;
-  /** The selection that the case was made with. */
-  readonly form?: string | undefined;
+  /** Options with which the case was made, besides the seed. */
+  readonly selection?: string;
   readonly test: TestCase;
   readonly expectedName: string;
   readonly actualName: string;
   readonly differences: readonly Difference[];
 }
 
-export function describeFailure({ seed, form, test, expectedName, actualName, differences }: FailureReport): string {
-  const selection = form === undefined ? "" : ` --form "${form}"`;
+export function describeFailure({ seed, selection = "", test, expectedName, actualName, differences }: FailureReport): string {
   const again = `npm run fuzz -- --seed ${seed} --start ${test.number} --count 1${selection}`;
   const lines = [
     `mismatch: seed ${seed} case ${test.number} (again: ${again})`,
-    ...test.instructions.map((instruction) => `  form    ${instruction.name}`),
-    ...disassemble(test.code, CODE_ADDRESS + BigInt(test.codeOffset)).map((line) => `  code    ${line}`),
+    ...test.instructions.filter(({ name }) => name !== DROPPED).map(({ name }) => `  form    ${name}`),
+    ...disassemble(test.code, CODE_ADDRESS + BigInt(test.codeOffset))
+      .filter((line) => !line.endsWith("  nop"))
+      .map((line) => `  code    ${line}`),
     ...inputLines(test.input).map((line) => `  before  ${line}`),
     ...differences.map(({ what, expected, actual }) => `  after   ${what}: ${expectedName} ${expected}, ${actualName} ${actual}`),
   ];

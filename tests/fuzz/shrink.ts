@@ -4,6 +4,8 @@ import type { TestCase } from "./cases.ts";
 import { BLOCK } from "./layout.ts";
 
 const NOP = 0x90;
+/** The name of an instruction that gave way to NOPs. */
+export const DROPPED = "(dropped)";
 
 type Change = (test: TestCase) => TestCase;
 
@@ -20,7 +22,7 @@ function withoutInstruction(index: number): Change {
     const start = test.instructions.slice(0, index).reduce((sum, { bytes }) => sum + bytes.length, 0);
     code.fill(NOP, start, start + (test.instructions[index]?.bytes.length ?? 0));
     const instructions = test.instructions.map((instruction, i) =>
-      i === index ? { ...instruction, name: "NOP", approximate: false } : instruction,
+      i === index ? { ...instruction, name: DROPPED, approximate: false } : instruction,
     );
     return { ...test, code, instructions };
   };
