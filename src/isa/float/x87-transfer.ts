@@ -26,9 +26,43 @@ function operandBits(state: X87State, format: FloatFormat): bigint {
   return state.view.getBigUint64(state.operand, true);
 }
 
+/** Exponents of a double as the 11 bits say, and what turns them into those of a register. */
+const DOUBLE_SPECIAL = 0x7ff;
+const REBIAS = EXTENDED.bias - BINARY64.bias;
+
+/** FLD m64 of a normal number without bigints. @returns whether it was one */
+function loadNormalDouble(state: X87State): boolean {
+  const { view, operand } = state;
+  const high = view.getUint32(operand + 4, true);
+  const low = view.getUint32(operand, true);
+  const exponent = (high >>> 20) & DOUBLE_SPECIAL;
+  if (exponent === 0 || exponent === DOUBLE_SPECIAL) return false;
+  state.condition(C1, 0);
+  state.push();
+  const at = state.slot(0);
+  view.setUint32(at, low << 11, true);
+  view.setUint32(at + 4, 0x8000_0000 | ((high & 0xf_ffff) << 11) | (low >>> 21), true);
+  view.setUint16(at + 8, ((high >>> 16) & 0x8000) | (exponent + REBIAS), true);
+  return true;
+}
+
+/** FST m64 of a number that is a normal double as it stands. @returns whether it was one, and has been stored */
+function storeNormalDouble(state: X87State): boolean {
+  const { view, operand } = state;
+  const at = state.slot(0);
+  const [low, high, head] = [view.getUint32(at, true), view.getUint32(at + 4, true), view.getUint16(at + 8, true)];
+  const exponent = (head & 0x7fff) - REBIAS;
+  if (high < 0x8000_0000 || (low & 0x7ff) !== 0 || exponent <= 0 || exponent >= DOUBLE_SPECIAL) return false;
+  state.condition(C1, 0);
+  view.setUint32(operand, (low >>> 11) | (high << 21), true);
+  view.setUint32(operand + 4, ((head & 0x8000) << 16) | (exponent << 20) | ((high >>> 11) & 0xf_ffff), true);
+  return true;
+}
+
 /** FLD m32 and m64: a signalling NaN or a denormal raises its exception, unlike FLD m80. */
 export function loadFloat(state: X87State, format: FloatFormat): void {
   if (!state.canPush()) return;
+  if (format === BINARY64 && loadNormalDouble(state)) return;
   const context = state.begin(false);
   // A denormal is loaded even when DE is not masked.
   context.unmasked &= ~DE;
@@ -103,6 +137,11 @@ export function loadConstant(state: X87State, name: ConstantName): void {
 
 /** FST and FSTP m32, m64. */
 export function storeFloat(state: X87State, format: FloatFormat, pop: boolean): void {
+  if (format === BINARY64 && !state.isEmpty(0) && storeNormalDouble(state)) {
+    state.stored();
+    if (pop) state.pop();
+    return;
+  }
   let value: Float = INDEFINITE;
   if (state.isEmpty(0)) {
     if (!state.underflow()) return;
