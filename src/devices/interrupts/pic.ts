@@ -63,6 +63,8 @@ export const pic = defineDevice<PicPort>()({
   state: STATE,
   reset({ state }) {
     state.lowest.fill(7);
+    // The part leaves this open; masked is how firmware hands it over.
+    state.imr.fill(0xff);
   },
   read(context, offset) {
     const { state } = context;

@@ -81,7 +81,7 @@ export const rtc = defineDevice<RtcPort>()({
     state.ram[REGISTER_A] = 0x26;
     state.ram[REGISTER_B] = B_24H;
     state.seenSecond = secondsAt(context, clock.now());
-    state.nextPeriodic = Infinity;
+    restartPeriodic(context);
     fillMemorySizes(state.ram, port);
   },
   read(context, offset) {
