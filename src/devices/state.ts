@@ -127,7 +127,7 @@ const wrongField = (device: string, name: string, found: unknown, wanted: string
 const describe = (value: unknown): string => {
   if (value === undefined) return "absent";
   if (value instanceof Uint8Array || Array.isArray(value)) return `a list of ${value.length}`;
-  return String(value).slice(0, 40);
+  return typeof value === "object" ? "an object" : `${value as string | number}`.slice(0, 40);
 };
 
 const MAXIMUM: Partial<Record<Kind, number>> = { u8: 0xff, u16: 0xffff, u32: 0xffffffff, u8s: 0xff, u32s: 0xffffffff };

@@ -22,7 +22,7 @@ import { rtc } from "../devices/pc/rtc.ts";
 import { COM1_IRQ, drainUart, receiveUart, uart } from "../devices/pc/uart.ts";
 import { hostBridge, pciHost, PciFunctions } from "../devices/pci/pci-host.ts";
 import { StateArena } from "../devices/state.ts";
-import { HIGH_RAM_START, LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
+import { LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
 
 export interface BoardOptions {
   readonly clock: GuestClock;

@@ -38,7 +38,10 @@ export const mpTables = ({ vcpus }: { readonly vcpus: number }): PlacedBytes[] =
   const entries = [
     ...Array.from({ length: vcpus }, (_, id) => [
       // Enabled; the first is the bootstrap processor.
-      ...[0, id, 0x14, id === 0 ? 3 : 1],
+      0,
+      id,
+      0x14,
+      id === 0 ? 3 : 1,
       ...dword(0),
       ...dword(FPU_AND_APIC),
       ...dword(0),
