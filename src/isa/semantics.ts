@@ -34,7 +34,23 @@ export const RSI = 6;
 export const RDI = 7;
 
 export const EXCEPTION = {
-  DE: 0, DB: 1, BP: 3, OF: 4, BR: 5, UD: 6, NM: 7, DF: 8, TS: 10, NP: 11, SS: 12, GP: 13, PF: 14, MF: 16, AC: 17, MC: 18, XM: 19,
+  DE: 0,
+  DB: 1,
+  BP: 3,
+  OF: 4,
+  BR: 5,
+  UD: 6,
+  NM: 7,
+  DF: 8,
+  TS: 10,
+  NP: 11,
+  SS: 12,
+  GP: 13,
+  PF: 14,
+  MF: 16,
+  AC: 17,
+  MC: 18,
+  XM: 19,
 } as const;
 
 /** The type that holds an operand of so many bits; narrower ones are zero-extended in it. */
@@ -222,7 +238,9 @@ export class Semantics extends Builder {
   }
   /** Sign-extends an operand-sized value to i64. */
   signExtend64(value: Value, bits: Bits): Value {
-    return value.type === "i64" ? this.signExtend(value, bits) : this.op("i64.extend_i32_s", this.signExtend(value, bits));
+    return value.type === "i64"
+      ? this.signExtend(value, bits)
+      : this.op("i64.extend_i32_s", this.signExtend(value, bits));
   }
 
   // --- flags [flags.ts] ---
@@ -350,7 +368,9 @@ export class Semantics extends Builder {
 
   #stackMask(pointer: Value): Value {
     const { stackSize } = this.context;
-    return stackSize === 64 ? pointer : this.op("i64.and", pointer, this.i64(stackSize === 32 ? 0xffff_ffffn : 0xffffn));
+    return stackSize === 64
+      ? pointer
+      : this.op("i64.and", pointer, this.i64(stackSize === 32 ? 0xffff_ffffn : 0xffffn));
   }
   #setStackPointer(pointer: Value): void {
     const { stackSize } = this.context;

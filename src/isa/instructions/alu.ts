@@ -71,7 +71,16 @@ export const ALU: readonly Instruction[] = [
   },
   {
     name: "TEST",
-    forms: ["84 /r Eb,Gb", "85 /r Ev,Gv", "A8 AL,Ib", "A9 rAX,Iz", "F6 /0 Eb,Ib", "F6 /1 Eb,Ib", "F7 /0 Ev,Iz", "F7 /1 Ev,Iz"],
+    forms: [
+      "84 /r Eb,Gb",
+      "85 /r Ev,Gv",
+      "A8 AL,Ib",
+      "A9 rAX,Iz",
+      "F6 /0 Eb,Ib",
+      "F6 /1 Eb,Ib",
+      "F7 /0 Ev,Iz",
+      "F7 /1 Ev,Iz",
+    ],
     undefinedFlags: AF,
     effect(m, a, b) {
       m.flagsLogic(a.bits, m.and(m.read(a), m.read(b)));

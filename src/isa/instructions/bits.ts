@@ -56,7 +56,12 @@ function scan(name: string, opcode: number, find: (m: Semantics, value: Value) =
   };
 }
 
-function count(name: string, opcode: number, feature: string, find: (m: Semantics, value: Value, bits: number) => Value) {
+function count(
+  name: string,
+  opcode: number,
+  feature: string,
+  find: (m: Semantics, value: Value, bits: number) => Value,
+) {
   return {
     name,
     forms: [`F3 0F ${byte(opcode)} /r Gv,Ev`],

@@ -8,7 +8,22 @@ import { gprOffset } from "../state.ts";
 
 /** Conditions by their encoding, under the names that Jcc, SETcc and CMOVcc share [SDM 1 appendix B]. */
 export const CONDITIONS = [
-  "O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G",
+  "O",
+  "NO",
+  "B",
+  "AE",
+  "E",
+  "NE",
+  "BE",
+  "A",
+  "S",
+  "NS",
+  "P",
+  "NP",
+  "L",
+  "GE",
+  "LE",
+  "G",
 ] as const;
 
 /** An opcode byte as the notation writes it. */
@@ -119,9 +134,18 @@ export const DATA: readonly Instruction[] = [
   {
     name: "MOV",
     forms: [
-      "88 /r Eb,Gb", "89 /r Ev,Gv", "8A /r Gb,Eb", "8B /r Gv,Ev",
-      "A0 AL,Ob", "A1 rAX,Ov", "A2 Ob,AL", "A3 Ov,rAX",
-      "B0+r Zb,Ib", "B8+r Zv,Iv", "C6 /0 Eb,Ib", "C7 /0 Ev,Iz",
+      "88 /r Eb,Gb",
+      "89 /r Ev,Gv",
+      "8A /r Gb,Eb",
+      "8B /r Gv,Ev",
+      "A0 AL,Ob",
+      "A1 rAX,Ov",
+      "A2 Ob,AL",
+      "A3 Ov,rAX",
+      "B0+r Zb,Ib",
+      "B8+r Zv,Iv",
+      "C6 /0 Eb,Ib",
+      "C7 /0 Ev,Iz",
     ],
     effect: move,
   },

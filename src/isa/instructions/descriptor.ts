@@ -55,10 +55,16 @@ function loadFarPointer(segment: Segment, form: string): Instruction {
     uses: ["long"],
     system: true,
     ...(segment === "ss" ? { shadow: true } : {}),
+    ...(form.endsWith("i64") ? { ends: true } : {}),
   };
 }
 
-function storeTable(name: "SGDT" | "SIDT", digit: number, base: "gdtrBase" | "idtrBase", limit: "gdtrLimit" | "idtrLimit") {
+function storeTable(
+  name: "SGDT" | "SIDT",
+  digit: number,
+  base: "gdtrBase" | "idtrBase",
+  limit: "gdtrLimit" | "idtrLimit",
+) {
   return {
     name,
     forms: [`0F 01 /${digit} M`],

@@ -28,7 +28,13 @@ function legacyState(name: string, digit: number, helper: string): Instruction {
 }
 
 /** `form` as the helper takes it; 3 is the supervisor's. */
-function extendedState(name: string, code: string, helper: "xsave" | "xrstor", form: number, feature: string): Instruction {
+function extendedState(
+  name: string,
+  code: string,
+  helper: "xsave" | "xrstor",
+  form: number,
+  feature: string,
+): Instruction {
   return {
     name,
     forms: [`NP 0F ${code} M`],
@@ -54,8 +60,17 @@ export const MEMORY: readonly Instruction[] = [
   {
     // Hints of every kind: prefetches, multi-byte NOP, ENDBR, and bounds checks without MPX. Memory is not touched.
     name: "NOP",
-    forms: ["0F 0D /r Ev", "0F 18 /r Ev", "0F 19 /r Ev", "0F 1A /r Ev", "0F 1B /r Ev", "0F 1C /r Ev", "0F 1D /r Ev",
-      "0F 1E /r Ev", "0F 1F /r Ev"],
+    forms: [
+      "0F 0D /r Ev",
+      "0F 18 /r Ev",
+      "0F 19 /r Ev",
+      "0F 1A /r Ev",
+      "0F 1B /r Ev",
+      "0F 1C /r Ev",
+      "0F 1D /r Ev",
+      "0F 1E /r Ev",
+      "0F 1F /r Ev",
+    ],
     effect: nothing,
   },
   { name: "LFENCE", forms: ["NP 0F AE /5 Rd"], effect: nothing },

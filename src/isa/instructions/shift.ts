@@ -40,10 +40,7 @@ const SHL: Shift = {
   result: (m, a, count) => m.shl(a, count),
   flags(m, a, count, bits, result) {
     // Bit `bits` of the shifted value, found from the other side where the type has no such bit.
-    const cf =
-      bits < 32
-        ? m.and(m.shrU(result, bits), 1)
-        : bitAt(m, a, m.sub(m.constant(a.type, bits), count));
+    const cf = bits < 32 ? m.and(m.shrU(result, bits), 1) : bitAt(m, a, m.sub(m.constant(a.type, bits), count));
     return { cf, of: m.xor(top(m, result, bits), cf) };
   },
 };
@@ -236,9 +233,7 @@ function doubleShift(m: Semantics, left: boolean, a: Value, b: Value, count: Val
         : m.or(m.shl(wide(left ? a : b), 32), wide(left ? b : a));
     const shifted = left ? m.shrU(m.shl(whole, n), 32) : m.shrU(whole, n);
     result = m.zeroExtend(m.fit(shifted, bits), bits);
-    cf = left
-      ? bitAt(m, whole, m.sub(m.i64(bits + 32), n))
-      : bitAt(m, whole, m.sub(n, 1));
+    cf = left ? bitAt(m, whole, m.sub(m.i64(bits + 32), n)) : bitAt(m, whole, m.sub(n, 1));
   }
   return { result, cf, of: m.xor(top(m, result, bits), top(m, a, bits)) };
 }

@@ -42,6 +42,8 @@ function popSegment(segment: Segment, form: string): Instruction {
     uses: STACK,
     system: true,
     ...(segment === "ss" ? { shadow: true } : {}),
+    // ES, SS and DS are popped outside 64-bit mode only, where a segment load always leaves.
+    ...(form.endsWith("i64") ? { ends: true } : {}),
   };
 }
 

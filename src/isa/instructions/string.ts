@@ -54,7 +54,13 @@ function beforeWrap(m: Semantics, register: number, count: Value, bits: Bits): V
 }
 
 /** MOVS and STOS under REP: many elements by the engine where it can, else one. `registers` are those that move. */
-function repeatableInBulk(m: Semantics, bits: Bits, registers: number[], bulk: (count: Value) => Value, one: () => void) {
+function repeatableInBulk(
+  m: Semantics,
+  bits: Bits,
+  registers: number[],
+  bulk: (count: Value) => Value,
+  one: () => void,
+) {
   const bytes = bits / 8;
   const count = m.addressRegister(RCX);
   m.when(m.ne(count, 0), () => {

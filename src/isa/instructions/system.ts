@@ -157,10 +157,15 @@ export const SYSTEM: readonly Instruction[] = [
   privileged("WBINVD", "0F 09", () => {}),
   privileged("RDMSR", "0F 32", (m) => setPair(m, m.helper("readMsr", "i64", [m.gpr(RCX, 32)]))),
   privileged("WRMSR", "0F 30", (m) => m.system("writeMsr", [m.gpr(RCX, 32), edxEax(m)]), { ends: true }),
-  privileged("XSETBV", "NP 0F 01 =D1", (m) => {
-    requireXsave(m);
-    m.system("writeExtendedControl", [m.gpr(RCX, 32), edxEax(m)]);
-  }, { ends: true, feature: "xsave" }),
+  privileged(
+    "XSETBV",
+    "NP 0F 01 =D1",
+    (m) => {
+      requireXsave(m);
+      m.system("writeExtendedControl", [m.gpr(RCX, 32), edxEax(m)]);
+    },
+    { ends: true, feature: "xsave" },
+  ),
   privileged("SWAPGS", "NP 0F 01 =F8 o64", swapGsBase),
   {
     name: "INVLPG",
@@ -215,6 +220,18 @@ export const SYSTEM: readonly Instruction[] = [
   },
   ...segmentBase("fs", 0),
   ...segmentBase("gs", 1),
-  { name: "VMCALL", forms: ["NP 0F 01 =C1"], effect: (m) => m.system("hypercall", [m.i32(0)]), ends: true, system: true },
-  { name: "VMMCALL", forms: ["NP 0F 01 =D9"], effect: (m) => m.system("hypercall", [m.i32(1)]), ends: true, system: true },
+  {
+    name: "VMCALL",
+    forms: ["NP 0F 01 =C1"],
+    effect: (m) => m.system("hypercall", [m.i32(0)]),
+    ends: true,
+    system: true,
+  },
+  {
+    name: "VMMCALL",
+    forms: ["NP 0F 01 =D9"],
+    effect: (m) => m.system("hypercall", [m.i32(1)]),
+    ends: true,
+    system: true,
+  },
 ];

@@ -24,7 +24,12 @@ export function multiplyHigh(m: Semantics, a: Value, b: Value, signed: boolean):
  * digits of 32 bits, the divisor shifted up to its top bit: an estimated digit is too large by at most 2
  * [Knuth, The Art of Computer Programming 2, §4.3.1, theorem B].
  */
-export function divide128(m: Semantics, high: Value, low: Value, divisor: Value): { quotient: Value; remainder: Value } {
+export function divide128(
+  m: Semantics,
+  high: Value,
+  low: Value,
+  divisor: Value,
+): { quotient: Value; remainder: Value } {
   const shift = m.op("i64.clz", divisor);
   const d = m.shl(divisor, shift);
   const dHigh = m.shrU(d, 32);
