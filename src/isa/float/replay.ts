@@ -5,7 +5,7 @@
 
 import { ssePacked } from "./sse-packed.ts";
 import { unmasked } from "./sse.ts";
-import { ES, REGISTERS, TAGS, X87_AX, X87_EFLAGS, X87_MF, X87_STORE, X87_UD, X87State } from "./x87-state.ts";
+import { ES, X87_AX, X87_EFLAGS, X87_MF, X87_STORE, X87_UD, X87State } from "./x87-state.ts";
 import { x87, x87MemoryAccess, x87Name } from "./x87.ts";
 
 export const SSE_RECORD_BYTES = 56;
@@ -13,6 +13,9 @@ export const X87_RECORD_BYTES = 560;
 
 const STATE_BYTES = 160;
 const OPERAND_AREA = 112;
+/** Offsets in an FXSAVE image. */
+const TAGS = 4;
+const REGISTERS = 32;
 const SIGILL = 4;
 const SIGFPE = 8;
 /** EAX before an x87 instruction, in the recorder. */
@@ -59,7 +62,17 @@ export function replaySse(view: DataView, at: number, code: number, name: string
 
 const OPERAND = 512;
 const x87Work = new DataView(new ArrayBuffer(1024));
-const state = new X87State(x87Work, 0, OPERAND);
+/** The work area's state lies as in an FXSAVE image, but for the order of the registers. */
+const state = new X87State(x87Work, {
+  control: 0,
+  status: 2,
+  tags: TAGS,
+  opcode: 6,
+  instructionPointer: 8,
+  dataPointer: 16,
+  registers: REGISTERS,
+  operand: OPERAND,
+});
 
 /** Distance of two registers in units of the last place, as if the 80 bits were an integer. */
 function distance(a: DataView, atA: number, b: DataView, atB: number): bigint {

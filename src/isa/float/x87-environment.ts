@@ -6,27 +6,14 @@
  */
 
 import { FINITE, unpackExtended, ZERO } from "./format.ts";
-import {
-  BUSY,
-  CONTROL,
-  DATA_POINTER,
-  ES,
-  INSTRUCTION_POINTER,
-  OPCODE,
-  REGISTERS,
-  SF,
-  STATUS,
-  TAGS,
-  X87_AX,
-  type X87State,
-} from "./x87-state.ts";
+import { BUSY, ES, SF, X87_AX, type X87State } from "./x87-state.ts";
 
 const EXCEPTIONS = 0x3f;
 
 /** The two tag bits of physical register `r`: valid, zero, special, empty [SDM 1 §8.1.7]. */
 function fullTag(state: X87State, r: number): number {
   if (((state.tags >> r) & 1) === 0) return 3;
-  const at = state.base + REGISTERS + r * 16;
+  const at = state.at.registers + r * 16;
   const value = unpackExtended(state.view.getUint16(at + 8, true), state.view.getBigUint64(at, true));
   if (value.kind === ZERO) return 1;
   return value.kind === FINITE && !value.denormal ? 0 : 2;
@@ -47,14 +34,14 @@ export function stateBytes(operand16: boolean): number {
 }
 
 function storeWords(state: X87State): void {
-  const { view, base, operand } = state;
+  const { view, at, operand } = state;
   const words = [
     state.control,
     state.status,
     tagWord(state),
-    view.getUint32(base + INSTRUCTION_POINTER, true),
-    view.getUint16(base + OPCODE, true),
-    view.getUint32(base + DATA_POINTER, true),
+    view.getUint32(at.instructionPointer, true),
+    view.getUint16(at.opcode, true),
+    view.getUint32(at.dataPointer, true),
     0,
   ] as const;
   if (state.operand16) {
@@ -80,9 +67,9 @@ export function storeEnvironment(state: X87State): void {
 
 /** FLDENV. */
 export function loadEnvironment(state: X87State): void {
-  const { view, base, operand } = state;
+  const { view, at, operand } = state;
   const step = state.operand16 ? 2 : 4;
-  view.setUint16(base + STATUS, view.getUint16(operand + step, true), true);
+  view.setUint16(at.status, view.getUint16(operand + step, true), true);
   const word = view.getUint16(operand + step * 2, true);
   let tags = 0;
   for (let r = 0; r < 8; r++) if (((word >> (r * 2)) & 3) !== 3) tags |= 1 << r;
@@ -90,9 +77,9 @@ export function loadEnvironment(state: X87State): void {
   state.setControl(view.getUint16(operand, true));
   const pointer = (at: number): bigint =>
     BigInt(state.operand16 ? view.getUint16(operand + at * 2, true) : view.getUint32(operand + at * 4, true));
-  view.setBigUint64(base + INSTRUCTION_POINTER, pointer(3), true);
-  view.setBigUint64(base + DATA_POINTER, pointer(5), true);
-  view.setUint16(base + OPCODE, state.operand16 ? 0 : view.getUint16(operand + 18, true) & 0x7ff, true);
+  view.setBigUint64(at.instructionPointer, pointer(3), true);
+  view.setBigUint64(at.dataPointer, pointer(5), true);
+  view.setUint16(at.opcode, state.operand16 ? 0 : view.getUint16(operand + 18, true) & 0x7ff, true);
 }
 
 /** FNSAVE: environment and registers ST(0) to ST(7), then FNINIT. */
@@ -136,42 +123,45 @@ export function clearExceptions(state: X87State): void {
   state.status &= ~(EXCEPTIONS | SF | ES | BUSY);
 }
 
+/** Offsets in an FXSAVE image. */
+const IMAGE = { control: 0, status: 2, tags: 4, opcode: 6, instructionPointer: 8, dataPointer: 16, registers: 32 };
+
 /**
- * Writes bytes 0 to 23 and 32 to 159 of an FXSAVE image at `at` in `to`; MXCSR (24 to 31) and the XMM registers are
+ * Writes bytes 0 to 23 and 32 to 159 of an FXSAVE image at `base` in `to`; MXCSR (24 to 31) and the XMM registers are
  * the caller's. `wide`: the 64-bit form, with REX.W.
  */
-export function fxsave(state: X87State, to: DataView, at: number, wide: boolean): void {
-  const { view, base } = state;
-  to.setUint16(at + CONTROL, state.control, true);
-  to.setUint16(at + STATUS, state.status, true);
-  to.setUint16(at + TAGS, state.tags, true);
-  to.setUint16(at + OPCODE, view.getUint16(base + OPCODE, true), true);
-  for (const pointer of [INSTRUCTION_POINTER, DATA_POINTER]) {
-    to.setUint32(at + pointer, view.getUint32(base + pointer, true), true);
-    to.setUint32(at + pointer + 4, wide ? view.getUint32(base + pointer + 4, true) : 0, true);
+export function fxsave(state: X87State, to: DataView, base: number, wide: boolean): void {
+  const { view, at } = state;
+  to.setUint16(base + IMAGE.control, state.control, true);
+  to.setUint16(base + IMAGE.status, state.status, true);
+  to.setUint16(base + IMAGE.tags, state.tags, true);
+  to.setUint16(base + IMAGE.opcode, view.getUint16(at.opcode, true), true);
+  for (const pointer of ["instructionPointer", "dataPointer"] as const) {
+    to.setUint32(base + IMAGE[pointer], view.getUint32(at[pointer], true), true);
+    to.setUint32(base + IMAGE[pointer] + 4, wide ? view.getUint32(at[pointer] + 4, true) : 0, true);
   }
   for (let i = 0; i < 8; i++) {
     const from = state.slot(i);
-    const register = at + REGISTERS + i * 16;
+    const register = base + IMAGE.registers + i * 16;
     to.setBigUint64(register, view.getBigUint64(from, true), true);
     to.setBigUint64(register + 8, BigInt(view.getUint16(from + 8, true)), true);
   }
 }
 
 /** Reads what `fxsave` writes. Reserved control bits are dropped and ES follows from flags and masks. */
-export function fxrstor(state: X87State, from: DataView, at: number, wide: boolean): void {
-  const { view, base } = state;
-  view.setUint16(base + STATUS, from.getUint16(at + STATUS, true), true);
-  state.setControl(from.getUint16(at + CONTROL, true));
-  state.tags = from.getUint8(at + TAGS);
-  view.setUint16(base + OPCODE, from.getUint16(at + OPCODE, true) & 0x7ff, true);
-  for (const pointer of [INSTRUCTION_POINTER, DATA_POINTER]) {
-    view.setUint32(base + pointer, from.getUint32(at + pointer, true), true);
-    view.setUint32(base + pointer + 4, wide ? from.getUint32(at + pointer + 4, true) : 0, true);
+export function fxrstor(state: X87State, from: DataView, base: number, wide: boolean): void {
+  const { view, at } = state;
+  state.status = from.getUint16(base + IMAGE.status, true);
+  state.setControl(from.getUint16(base + IMAGE.control, true));
+  state.tags = from.getUint8(base + IMAGE.tags);
+  view.setUint16(at.opcode, from.getUint16(base + IMAGE.opcode, true) & 0x7ff, true);
+  for (const pointer of ["instructionPointer", "dataPointer"] as const) {
+    view.setUint32(at[pointer], from.getUint32(base + IMAGE[pointer], true), true);
+    view.setUint32(at[pointer] + 4, wide ? from.getUint32(base + IMAGE[pointer] + 4, true) : 0, true);
   }
   for (let i = 0; i < 8; i++) {
     const to = state.slot(i);
-    const register = at + REGISTERS + i * 16;
+    const register = base + IMAGE.registers + i * 16;
     view.setBigUint64(to, from.getBigUint64(register, true), true);
     view.setUint16(to + 8, from.getUint16(register + 8, true), true);
   }

@@ -1,30 +1,31 @@
 /**
  * The state of an x87 unit as bytes in shared memory, and what every x87 instruction does with it: the register stack,
- * tags, exceptions and the pending fault [SDM 1 §8.1, §8.4, §8.5].
- *
- * Layout, in bytes from the state's offset. It is that of an FXSAVE64 image [SDM 1 §10.5.1], but the registers lie in
- * physical order R0 to R7, so that a push or pop moves nothing and MMX registers have fixed places:
- *
- *   0 control word   2 status word   4 tags (8 bits, 1 = not empty)   6 last opcode (11 bits)
- *   8 last instruction pointer (64 bits)   16 last operand pointer (64 bits)
- *   24 MXCSR and its mask, not touched here   32 R0 to R7, 16 bytes each, of which 10 are used
+ * tags, exceptions and the pending fault [SDM 1 §8.1, §8.4, §8.5]. The registers lie in physical order R0 to R7, so
+ * that a push or pop moves nothing and MMX registers have fixed places.
  */
 
 import { type Float, INDEFINITE, storeExtended, unpackExtended } from "./format.ts";
 import { type Context, DE, IE, OE, PE, UE, ZE } from "./rounding.ts";
 
-/** Bytes of the state. */
-export const X87_STATE_BYTES = 160;
+/** Where the parts of a state lie, in bytes from the start of its view. */
+export interface X87Places {
+  /** Control and status words, 16 bits each. */
+  readonly control: number;
+  readonly status: number;
+  /** Eight bits, one a physical register: 1 = not empty. */
+  readonly tags: number;
+  /** Opcode of the last instruction, 11 bits in 16; its address and its operand's, 64 bits each. */
+  readonly opcode: number;
+  readonly instructionPointer: number;
+  readonly dataPointer: number;
+  /** R0 to R7, 16 bytes each, of which 10 are used. */
+  readonly registers: number;
+  /** The memory operand, X87_OPERAND_BYTES: loaded before, stored after the instruction. */
+  readonly operand: number;
+}
+
 /** Bytes of the operand area: the largest operand is FNSAVE's image of 108. */
 export const X87_OPERAND_BYTES = 112;
-
-export const CONTROL = 0;
-export const STATUS = 2;
-export const TAGS = 4;
-export const OPCODE = 6;
-export const INSTRUCTION_POINTER = 8;
-export const DATA_POINTER = 16;
-export const REGISTERS = 32;
 
 /** Status word: stack fault, error summary, condition codes, busy. */
 export const SF = 1 << 6;
@@ -61,8 +62,7 @@ export const X87_UD = 1 << 20;
 
 export class X87State {
   readonly view: DataView;
-  readonly base: number;
-  /** Where the memory operand lies, in the same view: loaded before, stored after the instruction. */
+  readonly at: X87Places;
   readonly operand: number;
   readonly context: Context = {
     rounding: 0,
@@ -81,31 +81,30 @@ export class X87State {
   /** The outcome gathered so far. */
   outcome = 0;
 
-  /** `view` must cover X87_STATE_BYTES from `base` and X87_OPERAND_BYTES from `operand`. */
-  constructor(view: DataView, base: number, operand: number) {
+  constructor(view: DataView, places: X87Places) {
     this.view = view;
-    this.base = base;
-    this.operand = operand;
+    this.at = places;
+    this.operand = places.operand;
   }
 
   get control(): number {
-    return this.view.getUint16(this.base + CONTROL, true);
+    return this.view.getUint16(this.at.control, true);
   }
 
   get status(): number {
-    return this.view.getUint16(this.base + STATUS, true);
+    return this.view.getUint16(this.at.status, true);
   }
 
   set status(value: number) {
-    this.view.setUint16(this.base + STATUS, value, true);
+    this.view.setUint16(this.at.status, value, true);
   }
 
   get tags(): number {
-    return this.view.getUint8(this.base + TAGS);
+    return this.view.getUint8(this.at.tags);
   }
 
   set tags(value: number) {
-    this.view.setUint8(this.base + TAGS, value);
+    this.view.setUint8(this.at.tags, value);
   }
 
   get top(): number {
@@ -118,7 +117,7 @@ export class X87State {
 
   /** Writes the control word; a changed mask can make a pending exception appear or go. */
   setControl(value: number): void {
-    this.view.setUint16(this.base + CONTROL, (value & CONTROL_WRITABLE) | CONTROL_FIXED, true);
+    this.view.setUint16(this.at.control, (value & CONTROL_WRITABLE) | CONTROL_FIXED, true);
     this.summarise();
   }
 
@@ -131,18 +130,18 @@ export class X87State {
 
   /** FNINIT. The registers keep their bytes. */
   initialise(): void {
-    const { view, base } = this;
-    view.setUint16(base + CONTROL, INITIAL_CONTROL, true);
+    const { view, at } = this;
+    view.setUint16(at.control, INITIAL_CONTROL, true);
     this.status = 0;
     this.tags = 0;
-    view.setUint16(base + OPCODE, 0, true);
-    view.setBigUint64(base + INSTRUCTION_POINTER, 0n, true);
-    view.setBigUint64(base + DATA_POINTER, 0n, true);
+    view.setUint16(at.opcode, 0, true);
+    view.setBigUint64(at.instructionPointer, 0n, true);
+    view.setBigUint64(at.dataPointer, 0n, true);
   }
 
   /** Where ST(i) lies in the view. */
   slot(i: number): number {
-    return this.base + REGISTERS + ((this.top + i) & 7) * 16;
+    return this.at.registers + ((this.top + i) & 7) * 16;
   }
 
   isEmpty(i: number): boolean {

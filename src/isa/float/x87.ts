@@ -8,7 +8,7 @@
 import * as arithmetic from "./x87-arithmetic.ts";
 import * as environment from "./x87-environment.ts";
 import { BINARY32, BINARY64 } from "./format.ts";
-import { DATA_POINTER, ES, INSTRUCTION_POINTER, OPCODE, X87_MF, type X87State, X87_UD } from "./x87-state.ts";
+import { ES, X87_MF, type X87State, X87_UD } from "./x87-state.ts";
 import * as transfer from "./x87-transfer.ts";
 import * as transcendental from "./x87-transcendental.ts";
 
@@ -268,10 +268,10 @@ export function x87(
   state.operand16 = operand16;
   instruction.run(state, modrm & 7);
   if (!instruction.control) {
-    const { view, base } = state;
-    view.setUint16(base + OPCODE, ((opcode & 7) << 8) | modrm, true);
-    setPointer(view, base + INSTRUCTION_POINTER, ip);
-    if (modrm < 0xc0) setPointer(view, base + DATA_POINTER, dp);
+    const { view, at } = state;
+    view.setUint16(at.opcode, ((opcode & 7) << 8) | modrm, true);
+    setPointer(view, at.instructionPointer, ip);
+    if (modrm < 0xc0) setPointer(view, at.dataPointer, dp);
   }
   return state.outcome;
 }
