@@ -60,7 +60,8 @@ test("binary and 12-hour modes", () => {
 });
 
 test("SET stops the clock for writing, and the time written runs on from then", () => {
-  set(0x0b, 0x82);
+  set(0x0b, 0x92);
+  assert.equal(get(0x0b), 0x82, "SET ends the update interrupt");
   clock.time = 5 * SECOND;
   assert.equal(get(0), 0x20);
   for (const [index, value] of [
