@@ -1,0 +1,590 @@
+import assert from "node:assert/strict";
+import { beforeEach, describe, test } from "node:test";
+import { IF, RF, TF, VM } from "../../../isa/flags.ts";
+import { flatDescriptor } from "../../reset-state.ts";
+import { type EngineHost, GuestFault } from "../engine-host.ts";
+import { CR0, CS, SS, TR } from "../state-view.ts";
+import { FakeHost } from "./fake-host.ts";
+import { SystemUnit } from "./system-unit.ts";
+
+const GDT = 0x1000;
+const IDT = 0x2000;
+const TSS = 0x4000;
+const LDT_ENTRIES = 0x5000;
+const STACK0 = 0x9000;
+const IST1 = 0xa000;
+const STACK3 = 0xb000;
+
+const KERNEL_CS = 0x08;
+const KERNEL_SS = 0x10;
+const USER_CS = 0x1b;
+const USER_SS = 0x23;
+const CONFORMING_CS = 0x28;
+const USER_CS32 = 0x33;
+
+type Call = (...args: (number | bigint)[]) => unknown;
+
+function faultOf(run: () => unknown): { vector: number; errorCode: number | undefined } {
+  try {
+    run();
+  } catch (error) {
+    assert.ok(error instanceof GuestFault, String(error));
+    return { vector: error.vector, errorCode: error.errorCode };
+  }
+  assert.fail("no fault was raised");
+}
+
+function gate64(
+  host: FakeHost,
+  vector: number,
+  target: bigint,
+  options: { ist?: number; type?: number; dpl?: number } = {},
+) {
+  const { ist = 0, type = 14, dpl = 0 } = options;
+  const low = Number(target & 0xffff_ffffn);
+  host.write32(IDT + vector * 16, (low & 0xffff) | (KERNEL_CS << 16));
+  host.write32(IDT + vector * 16 + 4, (low & 0xffff_0000) | 0x8000 | (dpl << 13) | (type << 8) | ist);
+  host.write32(IDT + vector * 16 + 8, Number(target >> 32n));
+  host.write32(IDT + vector * 16 + 12, 0);
+}
+
+/** A flat descriptor with bits of its attributes changed. */
+function descriptor(attributes: number): bigint {
+  return flatDescriptor(attributes);
+}
+
+describe("long mode", () => {
+  let host: FakeHost;
+  let unit: SystemUnit;
+  let call: Record<string, Call>;
+
+  beforeEach(() => {
+    host = new FakeHost();
+    unit = new SystemUnit(host as EngineHost, host.view);
+    call = unit.helpers as unknown as Record<string, Call>;
+    unit.reset();
+    const { view } = host;
+    view.setLow("cr0", CR0.PE | CR0.PG | CR0.ET);
+    view.setLow("cr4", 0x20);
+    view.setLow("efer", 0xd01);
+    host.write64(GDT + 0x08, descriptor(0xa09a));
+    host.write64(GDT + 0x10, descriptor(0xc092));
+    host.write64(GDT + 0x18, descriptor(0xa0fb));
+    host.write64(GDT + 0x20, descriptor(0xc0f3));
+    host.write64(GDT + 0x28, descriptor(0xa09e));
+    host.write64(GDT + 0x30, descriptor(0xc0fb));
+    view.setLong("gdtrBase", BigInt(GDT));
+    view.setLow("gdtrLimit", 0x6f);
+    view.setLong("idtrBase", BigInt(IDT));
+    view.setLow("idtrLimit", 0xfff);
+    view.setSegment(TR, 0x40, 0x8b, 0x67, TSS, 0);
+    host.write64(TSS + 4, BigInt(STACK0));
+    host.write64(TSS + 0x24, BigInt(IST1));
+    atUser();
+  });
+
+  function atUser() {
+    const { view } = host;
+    view.setSegment(CS, USER_CS, 0xa0fb, 0xffff_ffff, 0, 0);
+    view.setSegment(SS, USER_SS, 0xc0f3, 0xffff_ffff, 0, 0);
+    view.cpl = 3;
+    view.setGpr(4, BigInt(STACK3));
+    view.setLong("rip", 0x40_1234n);
+    view.rflags = 0x246 | TF;
+  }
+  function atKernel(rsp: number) {
+    const { view } = host;
+    view.setSegment(CS, KERNEL_CS, 0xa09b, 0xffff_ffff, 0, 0);
+    view.setSegment(SS, KERNEL_SS, 0xc093, 0xffff_ffff, 0, 0);
+    view.cpl = 0;
+    view.setGpr(4, BigInt(rsp));
+    view.setLong("rip", 0xffff_ffff_8100_0000n);
+    view.rflags = 0x202;
+  }
+
+  test("a page fault from ring 3 goes to the stack of ring 0 with a whole frame", () => {
+    gate64(host, 14, 0xffff_ffff_8100_1230n);
+    unit.deliver(14, 6, {});
+    const { view } = host;
+    assert.equal(host.rip, 0xffff_ffff_8100_1230n);
+    assert.equal(view.cpl, 0);
+    assert.equal(view.selector(CS), KERNEL_CS);
+    assert.equal(view.selector(SS), 0);
+    assert.equal(view.gpr(4), BigInt(STACK0 - 48));
+    const frame = [0, 8, 16, 24, 32, 40].map((at) => host.read64(STACK0 - 48 + at));
+    // A fault saves RF, so that the instruction restarts past its own breakpoint.
+    assert.deepEqual(frame, [
+      6n,
+      0x40_1234n,
+      BigInt(USER_CS),
+      BigInt(0x246 | TF | RF),
+      BigInt(STACK3),
+      BigInt(USER_SS),
+    ]);
+    assert.equal(view.rflags & (IF | TF | RF), 0);
+    assert.equal(host.views, 1);
+    // The descriptor of the handler's code was marked accessed.
+    assert.equal(host.read64(GDT + 8), descriptor(0xa09b));
+  });
+
+  test("IRETQ undoes a delivery", () => {
+    gate64(host, 14, 0xffff_ffff_8100_1230n);
+    unit.deliver(14, 6, {});
+    host.view.setGpr(4, host.view.gpr(4) + 8n);
+    call.interruptReturn?.(64);
+    const { view } = host;
+    assert.equal(host.rip, 0x40_1234n);
+    assert.equal(view.cpl, 3);
+    assert.equal(view.gpr(4), BigInt(STACK3));
+    assert.equal(view.rflags, 0x246 | TF | RF);
+    assert.deepEqual([view.selector(CS), view.selector(SS)], [USER_CS, USER_SS]);
+  });
+
+  test("an interrupt in ring 0 keeps the stack, aligns it, and pushes no code", () => {
+    atKernel(0x8fff);
+    gate64(host, 0x20, 0x1000n);
+    unit.deliver(0x20, undefined, { external: true });
+    assert.equal(host.view.gpr(4), BigInt(0x8ff0 - 40));
+    assert.equal(host.read64(0x8ff0 - 16), 0x8fffn);
+    assert.equal(host.view.selector(SS), KERNEL_SS);
+    assert.equal(host.views, 0, "nothing that the view depends on has changed");
+    call.interruptReturn?.(64);
+    assert.equal(host.view.gpr(4), 0x8fffn);
+    assert.equal(host.view.rflags, 0x202);
+    assert.equal(host.rip, 0xffff_ffff_8100_0000n);
+  });
+
+  test("IST takes its stack even inside ring 0; a trap gate keeps IF", () => {
+    atKernel(0x8f00);
+    gate64(host, 2, 0x1000n, { ist: 1, type: 15 });
+    unit.deliver(2, undefined, { external: true });
+    assert.equal(host.view.gpr(4), BigInt(IST1 - 40));
+    assert.equal(host.view.rflags & IF, IF);
+  });
+
+  test("INT n checks the gate's DPL, hardware does not", () => {
+    gate64(host, 0x80, 0x1000n);
+    assert.deepEqual(
+      faultOf(() => call.softwareInterrupt?.(0x80, 0)),
+      { vector: 13, errorCode: 0x80 * 8 + 2 },
+    );
+    assert.equal(host.rip, 0x40_1234n);
+    gate64(host, 0x80, 0x1000n, { dpl: 3 });
+    call.softwareInterrupt?.(0x80, 0);
+    assert.equal(host.rip, 0x1000n);
+  });
+
+  test("a gate that is absent, no gate, or beyond the table makes #NP or #GP with EXT", () => {
+    gate64(host, 13, 0x3000n);
+    gate64(host, 11, 0x2000n);
+    gate64(host, 0x21, 0x1000n);
+    host.write32(IDT + 0x21 * 16 + 4, 0x0e00);
+    unit.deliver(0x21, undefined, { external: true });
+    assert.equal(host.rip, 0x2000n);
+    assert.equal(host.read64(STACK0 - 48), BigInt(0x21 * 8 + 3));
+    atUser();
+    unit.deliver(0x22, undefined, { external: true });
+    assert.equal(host.rip, 0x3000n);
+    assert.equal(host.read64(STACK0 - 48), BigInt(0x22 * 8 + 3));
+  });
+
+  test("a second contributory exception makes #DF, a third shuts down", () => {
+    // No gate for #GP: #GP raises #GP.
+    gate64(host, 8, 0x7000n, { ist: 1 });
+    unit.deliver(13, 0, {});
+    assert.equal(host.rip, 0x7000n);
+    assert.equal(host.read64(IST1 - 48), 0n);
+    assert.deepEqual(host.exits, []);
+    atUser();
+    host.write32(IDT + 8 * 16 + 4, 0);
+    unit.deliver(13, 0, {});
+    assert.deepEqual(host.exits, ["shutdown"]);
+    assert.equal(host.rip, 0x40_1234n);
+  });
+
+  test("a page fault on the way of an interrupt is delivered alone, on the way of a page fault it is #DF", () => {
+    gate64(host, 14, 0x3000n, { ist: 1 });
+    gate64(host, 8, 0x7000n, { ist: 1 });
+    gate64(host, 0x20, 0x1000n);
+    host.write64(TSS + 4, BigInt(host.faultFrom + 64));
+    unit.deliver(0x20, undefined, { external: true });
+    assert.equal(host.rip, 0x3000n);
+    atUser();
+    gate64(host, 14, 0x3000n);
+    unit.deliver(14, 4, {});
+    assert.equal(host.rip, 0x7000n);
+  });
+
+  test("a non-canonical stack pointer raises #SS", () => {
+    atKernel(0);
+    host.view.setGpr(4, 0x8000_0000_0000_0000n);
+    gate64(host, 0x20, 0x1000n);
+    gate64(host, 12, 0x6000n, { ist: 1 });
+    unit.deliver(0x20, undefined, { external: true });
+    assert.equal(host.rip, 0x6000n);
+  });
+
+  test("IRETQ refuses what it must", () => {
+    atKernel(0x8000);
+    const frame = (rip: bigint, cs: number, flags: number, rsp: bigint, ss: number) => {
+      for (const [i, value] of [rip, BigInt(cs), BigInt(flags), rsp, BigInt(ss)].entries())
+        host.write64(0x8000 + i * 8, value);
+      return faultOf(() => call.interruptReturn?.(64));
+    };
+    assert.deepEqual(frame(0x1000n, 0, 2, 0x100n, 0), { vector: 13, errorCode: 0 });
+    assert.deepEqual(frame(0x1000n, 0x200, 2, 0x100n, 0), { vector: 13, errorCode: 0x200 });
+    assert.deepEqual(frame(0x1000n, KERNEL_SS, 2, 0x100n, 0), { vector: 13, errorCode: KERNEL_SS });
+    assert.deepEqual(frame(1n << 47n, KERNEL_CS, 2, 0x100n, KERNEL_SS), { vector: 13, errorCode: 0 });
+    assert.deepEqual(frame(0x1000n, USER_CS, 2, 0x100n, 0), { vector: 13, errorCode: 0 });
+    assert.deepEqual(frame(0x1000n, USER_CS, 2, 0x100n, KERNEL_SS), { vector: 13, errorCode: KERNEL_SS });
+    host.view.setLow("flagsSystem", 0x4002);
+    assert.deepEqual(frame(0x1000n, KERNEL_CS, 2, 0x100n, KERNEL_SS), { vector: 13, errorCode: 0 });
+    assert.equal(host.rip, 0xffff_ffff_8100_0000n);
+    assert.equal(host.view.gpr(4), 0x8000n);
+  });
+
+  test("IRETQ in ring 0 takes a null SS; ring 3 cannot change IF or IOPL", () => {
+    atKernel(0x8000);
+    for (const [i, value] of [0x5000n, 8n, 0x3202n, 0x7000n, 0n].entries()) host.write64(0x8000 + i * 8, value);
+    call.interruptReturn?.(64);
+    assert.equal(host.view.selector(SS), 0);
+    assert.equal(host.view.gpr(4), 0x7000n);
+    assert.equal(host.view.rflags, 0x3202);
+    atUser();
+    for (const [i, value] of [0x5000n, BigInt(USER_CS), 0x3002n, 0x7000n, BigInt(USER_SS)].entries()) {
+      host.write64(STACK3 + i * 8, value);
+    }
+    call.interruptReturn?.(64);
+    assert.equal(host.view.rflags, 0x202);
+  });
+
+  test("IRETQ to 32-bit code drops data segments of ring 0", () => {
+    atKernel(0x8000);
+    host.view.setSegment(3, KERNEL_SS, 0xc093, 0xffff_ffff, 0, 0);
+    host.view.setSegment(0, USER_SS, 0xc0f3, 0xffff_ffff, 0, 0);
+    for (const [i, value] of [0x5000n, BigInt(USER_CS32), 0x202n, 0x1_0000_7000n, BigInt(USER_SS)].entries()) {
+      host.write64(0x8000 + i * 8, value);
+    }
+    call.interruptReturn?.(64);
+    assert.equal(host.view.selector(3), 0);
+    assert.equal(host.view.selector(0), USER_SS);
+    assert.equal(host.view.gpr(4), 0x7000n);
+    assert.equal(host.view.mode64, false);
+  });
+
+  test("SYSCALL and SYSRET", () => {
+    const { view } = host;
+    view.setLong("star", 0x0010_0008_0000_0000n);
+    view.setLong("lstar", 0xffff_ffff_8180_0000n);
+    view.setLong("fmask", 0x0004_7700n);
+    call.syscall?.();
+    assert.equal(host.rip, 0xffff_ffff_8180_0000n);
+    assert.equal(view.gpr(1), 0x40_1234n);
+    assert.equal(view.gpr(11), BigInt(0x246 | TF));
+    assert.equal(view.rflags, 0x46);
+    assert.deepEqual([view.cpl, view.selector(CS), view.selector(SS)], [0, 8, 16]);
+    call.sysret?.(64);
+    assert.deepEqual([view.cpl, view.selector(CS), view.selector(SS)], [3, 0x23, 0x1b]);
+    assert.equal(host.rip, 0x40_1234n);
+    assert.equal(view.rflags, 0x246 | TF);
+    assert.equal(view.mode64, true);
+    view.setGpr(1, 1n << 47n);
+    assert.deepEqual(
+      faultOf(() => call.sysret?.(64)),
+      { vector: 13, errorCode: 0 },
+    );
+    view.setLow("efer", 0xd00);
+    assert.deepEqual(
+      faultOf(() => call.syscall?.()),
+      { vector: 6, errorCode: undefined },
+    );
+  });
+
+  test("SYSENTER and SYSEXIT", () => {
+    const { view } = host;
+    assert.deepEqual(
+      faultOf(() => call.sysenter?.()),
+      { vector: 13, errorCode: 0 },
+    );
+    view.setLong("sysenterCs", 8n);
+    view.setLong("sysenterEsp", 0xffff_8800_0000_1000n);
+    view.setLong("sysenterEip", 0xffff_ffff_8190_0000n);
+    call.sysenter?.();
+    assert.equal(host.rip, 0xffff_ffff_8190_0000n);
+    assert.equal(view.gpr(4), 0xffff_8800_0000_1000n);
+    assert.deepEqual([view.cpl, view.selector(CS), view.selector(SS)], [0, 8, 16]);
+    assert.equal(view.rflags & IF, 0);
+    view.setGpr(1, 0x1_0000_9000n);
+    view.setGpr(2, 0x1_0040_0000n);
+    call.sysexit?.(32);
+    assert.deepEqual([view.cpl, view.selector(CS), view.selector(SS)], [3, 0x1b, 0x23]);
+    assert.deepEqual([host.rip, view.gpr(4)], [0x40_0000n, 0x9000n]);
+  });
+
+  test("a call gate leads to ring 0 and RET far back", () => {
+    const { view } = host;
+    host.write64(GDT + 0x58, 0x0000_ec00_0008_2340n);
+    host.write64(GDT + 0x60, 0x0000_0000_ffff_ffffn);
+    view.rflags = 0x202;
+    call.farCall?.(0x58, 0n, 64);
+    assert.equal(host.rip, 0xffff_ffff_0000_2340n);
+    assert.deepEqual([view.cpl, view.selector(SS)], [0, 0]);
+    const frame = [0, 8, 16, 24].map((at) => host.read64(STACK0 - 32 + at));
+    assert.deepEqual(frame, [0x40_1234n, BigInt(USER_CS), BigInt(STACK3), BigInt(USER_SS)]);
+    call.farReturn?.(64, 0);
+    assert.deepEqual([view.cpl, host.rip, view.gpr(4)], [3, 0x40_1234n, BigInt(STACK3)]);
+  });
+
+  test("far jumps check privilege; conforming code keeps CPL", () => {
+    assert.deepEqual(
+      faultOf(() => call.farJump?.(KERNEL_CS, 0n, 32)),
+      { vector: 13, errorCode: KERNEL_CS },
+    );
+    assert.deepEqual(
+      faultOf(() => call.farJump?.(0, 0n, 32)),
+      { vector: 13, errorCode: 0 },
+    );
+    assert.deepEqual(
+      faultOf(() => call.farJump?.(0x78, 0n, 32)),
+      { vector: 13, errorCode: 0x78 },
+    );
+    call.farJump?.(CONFORMING_CS, 0x1000n, 32);
+    assert.deepEqual([host.view.cpl, host.view.selector(CS)], [3, CONFORMING_CS | 3]);
+  });
+
+  test("loadSegment checks as MOV does", () => {
+    const { view } = host;
+    view.setSegment(5, 0, 0, 0, 0x1234, 0x8000);
+    call.loadSegment?.(5, 0);
+    assert.equal(view.base(5), 0n);
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(SS, 0)),
+      { vector: 13, errorCode: 0 },
+    );
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(SS, KERNEL_SS)),
+      { vector: 13, errorCode: KERNEL_SS },
+    );
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(3, KERNEL_SS)),
+      { vector: 13, errorCode: KERNEL_SS },
+    );
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(3, 0x77)),
+      { vector: 13, errorCode: 0x74 },
+    );
+    host.write64(GDT + 0x50, descriptor(0xc073));
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(3, 0x53)),
+      { vector: 11, errorCode: 0x50 },
+    );
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(SS, 0x53)),
+      { vector: 12, errorCode: 0x50 },
+    );
+    call.loadSegment?.(3, USER_SS);
+    assert.equal(view.selector(3), USER_SS);
+    assert.equal(view.attributes(3), 0xc0f3);
+  });
+
+  test("LLDT and LTR take 16-byte descriptors", () => {
+    atKernel(0x8000);
+    const { view } = host;
+    host.write64(GDT + 0x40, 0x0000_8900_4000_0067n);
+    host.write64(GDT + 0x48, 0x0000_0000_ffff_8000n);
+    call.loadTaskRegister?.(0x40);
+    assert.equal(view.base(TR), 0xffff_8000_0000_4000n);
+    assert.equal(view.attributes(TR), 0x8b);
+    assert.equal(host.read64(GDT + 0x40), 0x0000_8b00_4000_0067n);
+    // A busy TSS cannot be loaded again.
+    assert.deepEqual(
+      faultOf(() => call.loadTaskRegister?.(0x40)),
+      { vector: 13, errorCode: 0x40 },
+    );
+    host.write64(GDT + 0x50, 0x0000_8200_5000_000fn);
+    host.write64(GDT + 0x58, 0n);
+    host.write64(LDT_ENTRIES, descriptor(0xc0f2));
+    call.loadLocalDescriptorTable?.(0x50);
+    atUser();
+    call.loadSegment?.(3, 0x07);
+    assert.equal(view.selector(3), 7);
+    assert.deepEqual(
+      faultOf(() => call.loadSegment?.(3, 0x17)),
+      { vector: 13, errorCode: 0x14 },
+    );
+  });
+
+  test("VERR, VERW, LAR and LSL", () => {
+    assert.equal(call.verifyRead?.(USER_SS), 1);
+    assert.equal(call.verifyWrite?.(USER_SS), 1);
+    assert.equal(call.verifyRead?.(KERNEL_SS), 0);
+    assert.equal(call.verifyWrite?.(USER_CS), 0);
+    assert.equal(call.verifyRead?.(0), 0);
+    assert.equal(call.accessRights?.(USER_SS), 0x00c0_f300n);
+    assert.equal(call.accessRights?.(KERNEL_CS), -1n);
+    assert.equal(call.segmentLimit?.(USER_SS), 0xffff_ffffn);
+    assert.equal(call.segmentLimit?.(0x100), -1n);
+  });
+
+  test("ports follow the TSS's bitmap", () => {
+    host.write16(TSS + 0x66, 0x68);
+    assert.deepEqual(
+      faultOf(() => call.checkPort?.(0, 1)),
+      { vector: 13, errorCode: 0 },
+    );
+    host.view.setSegment(TR, 0x40, 0x8b, 0x78, TSS, 0);
+    host.write16(TSS + 0x68, 0xff7f);
+    call.checkPort?.(7, 1);
+    assert.deepEqual(
+      faultOf(() => call.checkPort?.(7, 2)),
+      { vector: 13, errorCode: 0 },
+    );
+    assert.deepEqual(
+      faultOf(() => call.checkPort?.(0x80, 1)),
+      { vector: 13, errorCode: 0 },
+    );
+  });
+});
+
+describe("real and protected mode", () => {
+  let host: FakeHost;
+  let unit: SystemUnit;
+  let call: Record<string, Call>;
+
+  beforeEach(() => {
+    host = new FakeHost();
+    unit = new SystemUnit(host as EngineHost, host.view);
+    call = unit.helpers as unknown as Record<string, Call>;
+    unit.reset();
+  });
+
+  test("reset state", () => {
+    const { view } = host;
+    assert.equal(host.rip, 0xfff0n);
+    assert.equal(view.base(CS), 0xffff_0000n);
+    assert.equal(view.rflags, 2);
+    assert.equal(view.gpr(2), 0x30661n);
+    assert.equal(view.stackBits, 16);
+  });
+
+  test("real mode: INT goes by the vector table, IRET comes back, a far jump loads the base", () => {
+    const { view } = host;
+    call.farJump?.(0x100, 0x20n, 16);
+    assert.deepEqual([view.base(CS), host.rip], [0x1000n, 0x20n]);
+    call.loadSegment?.(SS, 0x200);
+    view.setGpr(4, 0xabcd_0100n);
+    view.rflags = 0x202;
+    host.write32(0x21 * 4, 0x0300_0040);
+    call.softwareInterrupt?.(0x21, 0);
+    assert.deepEqual([view.base(CS), host.rip, view.gpr(4)], [0x3000n, 0x40n, 0xabcd_00fan]);
+    assert.deepEqual([host.read16(0x20fa), host.read16(0x20fc), host.read16(0x20fe)], [0x20, 0x100, 0x202]);
+    assert.equal(view.rflags & IF, 0);
+    call.interruptReturn?.(16);
+    assert.deepEqual([view.base(CS), host.rip, view.gpr(4), view.rflags], [0x1000n, 0x20n, 0xabcd_0100n, 0x202]);
+  });
+
+  function protectedMode(cpl: 0 | 3) {
+    const { view } = host;
+    view.setLow("cr0", CR0.PE | CR0.ET);
+    host.write64(GDT + 0x08, descriptor(0xc09b));
+    host.write64(GDT + 0x10, descriptor(0xc093));
+    host.write64(GDT + 0x18, descriptor(0xc0fb));
+    host.write64(GDT + 0x20, descriptor(0xc0f3));
+    view.setLong("gdtrBase", BigInt(GDT));
+    view.setLow("gdtrLimit", 0x7f);
+    view.setLong("idtrBase", BigInt(IDT));
+    view.setLow("idtrLimit", 0x7ff);
+    view.setSegment(TR, 0x40, 0x8b, 0x67, TSS, 0);
+    host.write32(TSS + 4, STACK0);
+    host.write32(TSS + 8, KERNEL_SS);
+    view.setSegment(CS, cpl === 3 ? USER_CS : KERNEL_CS, cpl === 3 ? 0xc0fb : 0xc09b, 0xffff_ffff, 0, 0);
+    view.setSegment(SS, cpl === 3 ? USER_SS : KERNEL_SS, cpl === 3 ? 0xc0f3 : 0xc093, 0xffff_ffff, 0, 0);
+    view.cpl = cpl;
+    view.setGpr(4, BigInt(STACK3));
+    view.setLong("rip", 0x1234n);
+    view.rflags = 0x202;
+  }
+  function gate32(vector: number, target: number, type = 14, dpl = 0) {
+    host.write32(IDT + vector * 8, (target & 0xffff) | (KERNEL_CS << 16));
+    host.write32(IDT + vector * 8 + 4, (target & 0xffff_0000) | 0x8000 | (dpl << 13) | (type << 8));
+  }
+
+  test("a 32-bit gate to ring 0 and IRETD back", () => {
+    protectedMode(3);
+    const { view } = host;
+    gate32(13, 0x12_3456);
+    unit.deliver(13, 0x18, {});
+    assert.deepEqual(
+      [host.rip, view.cpl, view.selector(SS), view.gpr(4)],
+      [0x12_3456n, 0, KERNEL_SS, BigInt(STACK0 - 24)],
+    );
+    const frame = [0, 4, 8, 12, 16, 20].map((at) => host.read32(STACK0 - 24 + at));
+    assert.deepEqual(frame, [0x18, 0x1234, USER_CS, 0x202 | RF, STACK3, USER_SS]);
+    view.setGpr(4, view.gpr(4) + 4n);
+    call.interruptReturn?.(32);
+    assert.deepEqual([host.rip, view.cpl, view.gpr(4)], [0x1234n, 3, BigInt(STACK3)]);
+  });
+
+  test("a 16-bit gate in ring 0 pushes words", () => {
+    protectedMode(0);
+    gate32(0x30, 0x5678, 6);
+    unit.deliver(0x30, undefined, { external: true });
+    assert.equal(host.view.gpr(4), BigInt(STACK3 - 6));
+    assert.deepEqual(
+      [0, 2, 4].map((at) => host.read16(STACK3 - 6 + at)),
+      [0x1234, KERNEL_CS, 0x202],
+    );
+  });
+
+  test("a bad ring-0 stack raises #TS, a full one #SS", () => {
+    protectedMode(3);
+    gate32(10, 0x1000, 14);
+    gate32(0x30, 0x2000, 14, 3);
+    host.write32(TSS + 8, USER_SS);
+    assert.deepEqual(
+      faultOf(() => call.softwareInterrupt?.(0x30, 0)),
+      { vector: 10, errorCode: USER_SS & ~3 },
+    );
+    host.write32(TSS + 8, 0x50);
+    host.write64(GDT + 0x50, 0x0040_9300_0000_0fffn);
+    assert.deepEqual(
+      faultOf(() => call.softwareInterrupt?.(0x30, 0)),
+      { vector: 12, errorCode: 0x50 },
+    );
+  });
+
+  test("virtual-8086 mode: entered by IRETD, left by an interrupt", () => {
+    protectedMode(0);
+    const { view } = host;
+    view.setGpr(4, 0x8000n);
+    const selectors = [0x111, 0x222, 0x333, 0x444];
+    const frame = [0x100, 0x1000, VM | 0x3202, 0x200, 0x2000, ...selectors];
+    for (const [i, value] of frame.entries()) host.write32(0x8000 + i * 4, value);
+    call.interruptReturn?.(32);
+    assert.deepEqual(
+      [view.cpl, host.rip, view.base(CS), view.base(SS), view.base(5)],
+      [3, 0x100n, 0x1_0000n, 0x2_0000n, 0x4440n],
+    );
+    assert.equal(view.virtual8086, true);
+    assert.equal(view.stackBits, 16);
+    gate32(0x30, 0x3000);
+    unit.deliver(0x30, undefined, { external: true });
+    assert.deepEqual([view.cpl, view.virtual8086, view.selector(5), host.rip], [0, false, 0, 0x3000n]);
+    const saved = [0, 4, 8, 12, 16, 20, 24, 28, 32].map((at) => host.read32(STACK0 - 36 + at));
+    assert.deepEqual(saved, [0x100, 0x1000, VM | 0x3202, 0x200, 0x2000, ...selectors]);
+  });
+
+  test("a 32-bit call gate copies parameters", () => {
+    protectedMode(3);
+    const { view } = host;
+    host.write64(GDT + 0x28, 0x0001_ec02_0008_8000n);
+    host.write32(STACK3, 0xaaaa);
+    host.write32(STACK3 + 4, 0xbbbb);
+    call.farCall?.(0x28, 0n, 32);
+    assert.deepEqual([host.rip, view.cpl, view.gpr(4)], [0x1_8000n, 0, BigInt(STACK0 - 24)]);
+    const frame = [0, 4, 8, 12, 16, 20].map((at) => host.read32(STACK0 - 24 + at));
+    assert.deepEqual(frame, [0x1234, USER_CS, 0xaaaa, 0xbbbb, STACK3, USER_SS]);
+    call.farReturn?.(32, 8);
+    assert.deepEqual([host.rip, view.cpl, view.gpr(4)], [0x1234n, 3, BigInt(STACK3 + 8)]);
+  });
+});

@@ -1,0 +1,228 @@
+/**
+ * The processor's system behaviour, as the engine sees it: the helpers that instructions call by name
+ * [isa/engine-helpers.ts], delivery of exceptions, reset.
+ */
+
+import { cpuid } from "../../../isa/cpuid.ts";
+import type { EngineHelperName } from "../../../isa/engine-helpers.ts";
+import { IOPL } from "../../../isa/flags.ts";
+import { IA32_APIC_BASE, isCanonical } from "../../../isa/msrs.ts";
+import { EXCEPTION } from "../../../isa/semantics.ts";
+import { type EngineHost, GuestFault, type Helpers } from "../engine-host.ts";
+import { CR4, StateView } from "../state-view.ts";
+import { ControlRegisters, deriveAvailability } from "./control-registers.ts";
+import { ExceptionUnit } from "./exceptions.ts";
+import { ExtendedState } from "./extended-state.ts";
+import { sysenter, syscall, sysexit, sysret } from "./fast-calls.ts";
+import { farCall, farJump, farReturn } from "./far-transfers.ts";
+import { interruptReturn, type OperandBits } from "./interrupt-return.ts";
+import { MsrAccess } from "./msr-access.ts";
+import { enterNested } from "./nested-enter.ts";
+import { type EventSource, type SystemParts, systemParts } from "./parts.ts";
+import { checkPort, readPort, writePort } from "./ports.ts";
+import {
+  accessRights,
+  loadLocalDescriptorTable,
+  loadTaskRegister,
+  segmentLimit,
+  verifyRead,
+  verifyWrite,
+} from "./selector-queries.ts";
+import { Timestamp } from "./timestamp.ts";
+
+const APIC_BASE_ENABLE = 1n << 11n;
+/** Random bytes drawn at once. */
+const RANDOM_POOL = 1024;
+
+/** Where the processor stands among others. */
+export interface ProcessorPlace {
+  readonly apicId: number;
+  readonly processors: number;
+}
+
+export class SystemUnit {
+  readonly #parts: SystemParts;
+  readonly #exceptions: ExceptionUnit;
+  readonly #control: ControlRegisters;
+  readonly #timestamp: Timestamp;
+  readonly #extended: ExtendedState;
+  readonly #place: ProcessorPlace;
+  readonly msrs: MsrAccess;
+  /** What instructions call; bulk string moves are the memory core's. */
+  readonly helpers: Helpers;
+  readonly #random = new BigUint64Array(RANDOM_POOL / 8);
+  #randomLeft = 0;
+
+  constructor(
+    host: EngineHost,
+    view = new StateView(host.memory, host.stateBase),
+    place: ProcessorPlace = { apicId: 0, processors: 1 },
+  ) {
+    this.#parts = systemParts(host, view);
+    this.#place = place;
+    this.#exceptions = new ExceptionUnit(this.#parts);
+    this.#control = new ControlRegisters(this.#parts);
+    this.#timestamp = new Timestamp(this.#parts);
+    this.#extended = new ExtendedState(this.#parts);
+    this.msrs = new MsrAccess(this.#parts, this.#control, this.#timestamp);
+    this.helpers = {
+      ...this.#segmentHelpers(),
+      ...this.#transferHelpers(),
+      ...this.#registerHelpers(),
+      ...this.#otherHelpers(),
+    };
+  }
+
+  /** Delivers an event, with STATE.rip as the address to return to [exceptions.ts]. */
+  deliver(
+    vector: number,
+    errorCode: number | undefined,
+    origin: { software?: boolean; external?: boolean } = {},
+  ): void {
+    const source: EventSource =
+      origin.external === true ? "external" : origin.software === true ? "software" : "exception";
+    this.#exceptions.deliver(vector, errorCode, source);
+  }
+
+  /** The state after RESET. The engine's derived state is the caller's. */
+  reset(): void {
+    this.#parts.view.reset(this.#identify(1, 0).eax);
+  }
+
+  /** To be called when CR0, CR4 or the whole state changed. */
+  deriveAvailability(): void {
+    deriveAvailability(this.#parts.view);
+  }
+
+  /** To be called when guest time was set anew: the guest's clock page is written again. */
+  clockChanged(): void {
+    this.#timestamp.publish();
+  }
+
+  #identify(leaf: number, subleaf: number): ReturnType<typeof cpuid> {
+    const { host, view } = this.#parts;
+    return cpuid(leaf >>> 0, subleaf >>> 0, {
+      ...this.#place,
+      tscHz: host.clock.tscHz,
+      osxsave: (view.low("cr4") & CR4.OSXSAVE) !== 0,
+      apicEnabled: ((host.interrupts.readMsr(IA32_APIC_BASE) ?? 0n) & APIC_BASE_ENABLE) !== 0n,
+      xcr0: view.low("xcr0"),
+    });
+  }
+
+  #segmentHelpers() {
+    const parts = this.#parts;
+    const { segments, view } = parts;
+    const table = (
+      base: bigint,
+      limit: number,
+      names: readonly ["gdtrBase", "gdtrLimit"] | readonly ["idtrBase", "idtrLimit"],
+    ) => {
+      if (!isCanonical(base)) throw new GuestFault(EXCEPTION.GP, 0);
+      view.setLong(names[0], base);
+      view.setLow(names[1], limit & 0xffff);
+    };
+    return {
+      loadSegment: (segment: number, selector: number) => segments.load(segment, selector),
+      loadLocalDescriptorTable: (selector: number) => loadLocalDescriptorTable(parts, selector),
+      loadTaskRegister: (selector: number) => loadTaskRegister(parts, selector),
+      verifyRead: (selector: number) => verifyRead(parts, selector),
+      verifyWrite: (selector: number) => verifyWrite(parts, selector),
+      accessRights: (selector: number) => accessRights(parts, selector),
+      segmentLimit: (selector: number) => segmentLimit(parts, selector),
+      loadGdtr: (base: bigint, limit: number) => table(base, limit, ["gdtrBase", "gdtrLimit"]),
+      loadIdtr: (base: bigint, limit: number) => table(base, limit, ["idtrBase", "idtrLimit"]),
+    } satisfies Partial<Record<EngineHelperName, unknown>>;
+  }
+
+  #transferHelpers() {
+    const parts = this.#parts;
+    const { host } = parts;
+    return {
+      farJump: (selector: number, offset: bigint, bits: number) =>
+        farJump(parts, selector, offset, bits as OperandBits),
+      farCall: (selector: number, offset: bigint, bits: number) =>
+        farCall(parts, selector, offset, bits as OperandBits),
+      farReturn: (bits: number, release: number) => farReturn(parts, bits as OperandBits, release),
+      interruptReturn: (bits: number) => interruptReturn(parts, bits as OperandBits),
+      softwareInterrupt: (vector: number, source: number) => this.#softwareInterrupt(vector & 0xff, source),
+      syscall: () => syscall(parts),
+      sysret: (bits: number) => sysret(parts, bits as OperandBits),
+      sysenter: () => sysenter(parts),
+      sysexit: (bits: number) => sysexit(parts, bits as OperandBits),
+      halt: () => host.requestExit("halt"),
+      hypercall: () => {
+        throw new GuestFault(EXCEPTION.UD);
+      },
+      enterNested: (frame: number, level: number, operandBits: number, stackBits: number) =>
+        enterNested(parts, frame, level, operandBits, stackBits),
+    } satisfies Partial<Record<EngineHelperName, unknown>>;
+  }
+
+  /** INT n (0), INT3 and INTO (1), INT1 (2). A fault on the way is the instruction's own. */
+  #softwareInterrupt(vector: number, source: number): void {
+    const { view } = this.#parts;
+    if (source === 0 && view.virtual8086 && (view.systemFlags & IOPL) !== IOPL) throw new GuestFault(EXCEPTION.GP, 0);
+    this.#exceptions.enter(vector, undefined, source === 2 ? "trap" : "software");
+  }
+
+  #registerHelpers() {
+    const { host, view } = this.#parts;
+    const control = this.#control;
+    return {
+      readControlRegister: (number: number) => control.read(number),
+      writeControlRegister: (number: number, value: bigint) => control.write(number, value),
+      clearTaskSwitched: () => control.clearTaskSwitched(),
+      readDebugRegister: (number: number) => control.readDebug(number),
+      writeDebugRegister: (number: number, value: bigint) => control.writeDebug(number, value),
+      readMsr: (index: number) => this.msrs.read(index),
+      writeMsr: (index: number, value: bigint) => this.msrs.write(index, value),
+      readTimestamp: () => this.#timestamp.read(),
+      cpuid: (leaf: number, subleaf: number) => {
+        const { eax, ebx, ecx, edx } = this.#identify(leaf, subleaf);
+        for (const [i, value] of [eax, ecx, edx, ebx].entries()) view.setGprHalves(i, value, 0);
+      },
+      random: () => this.#nextRandom(),
+      readExtendedControl: (index: number) => control.readExtended(index),
+      writeExtendedControl: (index: number, value: bigint) => control.writeExtended(index, value),
+      invalidatePage: (address: bigint) => host.flushTlb(BigInt.asUintN(64, address)),
+      invalidatePcid: (type: bigint, pcid: bigint, address: bigint) => this.#invalidatePcid(type, pcid, address),
+      viewChanged: () => host.viewChanged(),
+    } satisfies Partial<Record<EngineHelperName, unknown>>;
+  }
+
+  #nextRandom(): bigint {
+    if (this.#randomLeft === 0) {
+      crypto.getRandomValues(this.#random);
+      this.#randomLeft = this.#random.length;
+    }
+    this.#randomLeft--;
+    return this.#random[this.#randomLeft] ?? 0n;
+  }
+
+  /** INVPCID; there is one PCID, 0. Types: one address, one context, all with globals, all but globals. */
+  #invalidatePcid(type: bigint, pcid: bigint, address: bigint): void {
+    const { host } = this.#parts;
+    if (BigInt.asUintN(64, type) > 3n) throw new GuestFault(EXCEPTION.GP, 0);
+    const named = type < 2n;
+    if ((named && pcid !== 0n) || (type === 0n && !isCanonical(address))) throw new GuestFault(EXCEPTION.GP, 0);
+    if (type === 0n) host.flushTlb(BigInt.asUintN(64, address));
+    else host.flushTlb(type === 2n ? "all" : "non-global");
+  }
+
+  #otherHelpers() {
+    const parts = this.#parts;
+    const extended = this.#extended;
+    return {
+      checkPort: (port: number, bytes: number) => checkPort(parts, port, bytes),
+      readPort: (port: number, bytes: number) => readPort(parts, port, bytes),
+      writePort: (port: number, bytes: number, value: number) => writePort(parts, port, bytes, value),
+      fxsave: (address: bigint, wide: number) => extended.fxsave(address, wide !== 0),
+      fxrstor: (address: bigint, wide: number) => extended.fxrstor(address, wide !== 0),
+      xsave: (address: bigint, mask: bigint, wide: number, form: number) =>
+        extended.xsave(address, mask, wide !== 0, form),
+      xrstor: (address: bigint, mask: bigint, wide: number, form: number) =>
+        extended.xrstor(address, mask, wide !== 0, form),
+    } satisfies Partial<Record<EngineHelperName, unknown>>;
+  }
+}
