@@ -10,7 +10,7 @@ import { f64, u16 } from "../state.ts";
 
 /** Ports of the blocks, for the FADT. */
 export const PM_BASE = 0x600;
-export const PM1_EVENT_PORT = PM_BASE;
+export const PM1_EVENT_PORT = PM_BASE + 0;
 export const PM1_CONTROL_PORT = PM_BASE + 4;
 export const PM_TIMER_PORT = PM_BASE + 8;
 export const GPE0_PORT = PM_BASE + 0x20;
