@@ -237,6 +237,10 @@ export class Decoder {
         case "N":
           number = rm;
           break;
+        case "T":
+          kind = "imm";
+          immediate = BigInt(rm & 7);
+          break;
         case "G":
         case "V":
         case "P":
@@ -347,7 +351,7 @@ function operandSizeOf(form: Form, mode: number, prefixed: boolean, rexW: boolea
   return ((mode & DECODE.code32) !== 0) !== prefixed ? 32 : 16;
 }
 
-function operandBits(pattern: OperandPattern, operandSize: 16 | 32 | 64, rexW: boolean): Bits {
+export function operandBits(pattern: OperandPattern, operandSize: 16 | 32 | 64, rexW: boolean): Bits {
   switch (pattern.size) {
     case "b":
     case "AL":
@@ -383,7 +387,7 @@ function operandBits(pattern: OperandPattern, operandSize: 16 | 32 | 64, rexW: b
   }
 }
 
-function immediateBytes(pattern: OperandPattern, operandSize: 16 | 32 | 64): number {
+export function immediateBytes(pattern: OperandPattern, operandSize: 16 | 32 | 64): number {
   switch (pattern.size) {
     case "b":
     case "bs":

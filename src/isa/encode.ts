@@ -3,6 +3,7 @@
  * Prefixes come in the order lock, repeat or mandatory, segment, 66, 67, REX.
  */
 
+import { immediateBytes } from "./decode.ts";
 import type { Form, OperandPattern } from "./instruction.ts";
 import type { Segment } from "./state.ts";
 
@@ -73,24 +74,6 @@ const PAIRS16: readonly (readonly [number, number])[] = [
 export function defaultOperandSize(form: Form, mode: Mode): Size {
   if (mode !== 64) return mode;
   return form.default64 || form.force64 ? 64 : 32;
-}
-
-/** Bytes of an immediate, a relative target or an absolute offset. */
-export function immediateBytes(pattern: OperandPattern, operandSize: Size, addressSize: Size): number {
-  if (pattern.place === "O") return addressSize / 8;
-  switch (pattern.size) {
-    case "b":
-    case "bs":
-      return 1;
-    case "w":
-      return 2;
-    case "d":
-      return 4;
-    case "z":
-      return operandSize === 16 ? 2 : 4;
-    default:
-      return operandSize / 8;
-  }
 }
 
 /** Little-endian bytes of a number taken modulo their width. */
@@ -201,7 +184,7 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
       case "I":
       case "J":
       case "O": {
-        const bytes = immediateBytes(pattern, operandSize, addressSize);
+        const bytes = pattern.place === "O" ? addressSize / 8 : immediateBytes(pattern, operandSize);
         let value = 0n;
         if (choice.kind === "imm") value = choice.value;
         else if (choice.kind === "mem") {

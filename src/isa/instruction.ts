@@ -10,7 +10,7 @@
  * - Operands, comma-separated, are a letter for the place and one for the size. Places: `E` register or memory by
  *   ModRM.rm, `M` memory only, `R` register only; `G` ModRM.reg; `Z` opcode's low bits; `I` immediate; `J` relative
  *   target; `O` absolute offset; `V`/`W`/`U` XMM by reg / rm (or memory) / rm register only; `P`/`Q`/`N` the same for
- *   MMX; `S`, `C`, `D` segment, control, debug register by ModRM.reg (seen by effects as an immediate: the number).
+ *   MMX; `T` an x87 register by ModRM.rm (seen by effects as an immediate: its number); `S`, `C`, `D` segment, control, debug register by ModRM.reg (seen by effects as an immediate: the number).
  *   Sizes: `b` 8, `w` 16, `d` 32, `q` 64, `v` operand size, `z` operand size with at most 32 encoded bits, `y` 32 or
  *   64 by REX.W, `dq` 128, `bs` an immediate of 8 bits sign-extended to the operand size. `M` alone: an address only.
  *   Fixed: `AL`, `CL`, `AX`, `DX`, `rAX` (operand size), `1`.
@@ -137,6 +137,6 @@ export function parseForm(instruction: Instruction, text: string): Form {
     not64: attributes.includes("i64"),
     default64: attributes.includes("d64"),
     force64: attributes.includes("f64"),
-    rm: has("M") ? "memory" : has("R", "U", "N") || exact !== undefined ? "register" : "both",
+    rm: has("M") ? "memory" : has("R", "U", "N", "T") || exact !== undefined ? "register" : "both",
   };
 }

@@ -41,6 +41,9 @@ export const X87_REGISTERS = area(8 * 16);
 /** Four slots of 16 bytes by which effects hand values to helpers. */
 export const SCRATCH = area(4 * 16);
 
+/** The x87 unit's memory operand: FNSAVE's 108 bytes at most. */
+export const X87_OPERAND = area(112);
+
 /** Fields of one value each. The order is free; names are the manual's where it has one. */
 export const STATE = {
   /** Always 0: what an absent base or index reads. */

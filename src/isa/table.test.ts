@@ -4,37 +4,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FEATURES } from "./cpuid-features.ts";
 import { ENGINE_HELPERS, type EngineHelper } from "./engine-helpers.ts";
-import { NO_OPERAND } from "./decode.ts";
+import { NO_OPERAND, operandBits } from "./decode.ts";
 import { type Form, type Instruction, type OperandPattern, parseForm } from "./instruction.ts";
-import type { Bits, HelperCall, Operand, Statement, Value } from "./ir.ts";
+import type { HelperCall, Operand, Statement, Value } from "./ir.ts";
 import { type Context, Semantics } from "./semantics.ts";
 import { INSTRUCTIONS } from "./table.ts";
 
-function bitsOf(pattern: OperandPattern, size: 16 | 32 | 64): Bits {
-  const fixed: Record<string, Bits> = {
-    b: 8,
-    AL: 8,
-    CL: 8,
-    "1": 8,
-    "": 8,
-    s: 8,
-    p: 8,
-    w: 16,
-    AX: 16,
-    DX: 16,
-    d: 32,
-    ss: 32,
-    q: 64,
-    sd: 64,
-    dq: 128,
-    ps: 128,
-    pd: 128,
-  };
-  return fixed[pattern.size] ?? (pattern.size === "y" ? (size === 64 ? 64 : 32) : size);
-}
-
 function operandOf(pattern: OperandPattern, index: number, size: 16 | 32 | 64, memory: boolean): Operand {
-  const bits = bitsOf(pattern, size);
+  const bits = operandBits(pattern, size, size === 64);
   const kind = (): Operand["kind"] => {
     if (pattern.place === "O" || ("EWQM".includes(pattern.place) && memory)) return "mem";
     if ("SCDI".includes(pattern.place) || pattern.size === "1") return "imm";

@@ -11,9 +11,12 @@ import { IO } from "./instructions/io.ts";
 import { MEMORY } from "./instructions/memory.ts";
 import { MULTIPLY } from "./instructions/multiply.ts";
 import { SHIFT } from "./instructions/shift.ts";
+import { SSE } from "./instructions/sse.ts";
 import { STACK_INSTRUCTIONS } from "./instructions/stack.ts";
 import { STRING } from "./instructions/string.ts";
 import { SYSTEM } from "./instructions/system.ts";
+
+import { X87 } from "./instructions/x87.ts";
 
 export const INSTRUCTIONS: readonly Instruction[] = [
   ...ALU,
@@ -29,4 +32,6 @@ export const INSTRUCTIONS: readonly Instruction[] = [
   ...MEMORY,
   ...SYSTEM,
   ...DESCRIPTOR,
+  ...SSE,
+  ...X87,
 ];

@@ -83,6 +83,10 @@ const STORE: Record<8 | 16 | 32 | 64 | 128, string> = {
 };
 const PAGE_MASK = ~0xfffn;
 
+function isFlags(offset: number): boolean {
+  return offset === STATE.flagsResult.offset || offset === STATE.flagsAux.offset;
+}
+
 /** What lowering must know of a handler besides its statements. */
 export interface HandlerShape {
   readonly operands: readonly Operand[];
@@ -98,6 +102,8 @@ export class Lowering {
   readonly #context: Context;
   readonly #values = new Map<Value, number>();
   readonly #variables = new Map<Variable, number>();
+  /** Locals that hold what the flags' fields hold, by their offset: read again, they need no load. */
+  readonly #flags = new Map<number, number>();
   /** For a load with write intent: the local with its place in the memory, 0 where the slow path must store. */
   readonly #places = new Map<Value, number>();
 
@@ -112,6 +118,12 @@ export class Lowering {
   /** Emits a whole handler. */
   handler(statements: readonly Statement[]): void {
     if (!this.#block(statements)) this.#target.exits.next();
+  }
+
+  /** Emits the first of two fused handlers: control comes out of its end. What it left in flags is handed to `next`. */
+  before(next: Lowering, statements: readonly Statement[]): void {
+    if (this.#block(statements)) throw new Error("only a handler that goes on can be fused with the next");
+    for (const [offset, local] of this.#flags) next.#flags.set(offset, local);
   }
 
   /** Emits statements; whether control cannot come out of their end. */
@@ -132,6 +144,11 @@ export class Lowering {
       case "setState":
         code.i32(0);
         this.#push(s.value);
+        if (isFlags(s.offset)) {
+          const local = this.#target.locals.take(s.value.type);
+          code.tee(local);
+          this.#flags.set(s.offset, local);
+        }
         this.#storeTo(s.bits, s.value.type, STATE_BASE + s.offset);
         return false;
       case "assign": {
@@ -145,13 +162,19 @@ export class Lowering {
       case "if": {
         this.#push(s.condition);
         code.if();
+        const known = new Map(this.#flags);
         const thenEnds = this.#block(s.then);
+        const afterThen = thenEnds ? known : new Map(this.#flags);
+        this.#know(known);
         let elseEnds = false;
         if (s.else.length > 0) {
           code.else();
           elseEnds = this.#block(s.else);
         }
         code.end();
+        const afterElse = elseEnds ? afterThen : new Map(this.#flags);
+        // What both ways left alike is still known.
+        this.#know(new Map([...afterThen].filter(([offset, local]) => afterElse.get(offset) === local)));
         if (thenEnds && elseEnds) {
           code.unreachable();
           return true;
@@ -193,6 +216,12 @@ export class Lowering {
         else this.#target.exits.dispatch();
         return true;
     }
+  }
+
+  #know(flags: ReadonlyMap<number, number>): void {
+    const copy = new Map(flags);
+    this.#flags.clear();
+    for (const [offset, local] of copy) this.#flags.set(offset, local);
   }
 
   #evaluate(value: Value): void {
@@ -265,10 +294,21 @@ export class Lowering {
         code.get(record);
         code.memory("i32.load16_u", this.#registerField(source.operand));
         return;
-      case "state":
+      case "state": {
+        const known = this.#flags.get(source.offset);
+        if (known !== undefined) {
+          code.get(known);
+          return;
+        }
         code.i32(0);
         code.memory(LOAD[source.bits], STATE_BASE + source.offset);
+        if (isFlags(source.offset)) {
+          const local = this.#target.locals.take(value.type);
+          code.tee(local);
+          this.#flags.set(source.offset, local);
+        }
         return;
+      }
       case "immediate":
         code.get(record);
         code.memory(value.type === "i64" ? "i64.load" : "i32.load", RECORD.immediate + this.#immediateHalf(source.operand));
@@ -416,6 +456,7 @@ export class Lowering {
   #call(call: HelperCall): void {
     const code = this.#code;
     for (const arg of call.args) this.#push(arg);
+    this.#flags.clear();
     code.call(this.#target.helper(call.name));
     if (call.name === "viewChanged") this.#target.viewChanged();
     if (!call.quiet) this.#checkFault();

@@ -13,6 +13,7 @@ import type { AccessSize, CpuState, Vcpu, VcpuExit, VcpuHost } from "../vcpu.ts"
 import { type EngineHost, GuestFault } from "./engine-host.ts";
 import { buildHandler, type Handler, handlerName } from "./handlers.ts";
 import { sseHelpers } from "./helpers/sse.ts";
+import { x87Helpers } from "./helpers/x87.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { Interpreter } from "./interpreter.ts";
 import { EXIT, JUMP_CACHE, PROFILE, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
@@ -71,7 +72,7 @@ export class PortableVcpu implements Vcpu {
     });
     const engine = this.#engineHost(hint);
     this.#system = new SystemUnit(engine, this.#view);
-    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine) }, (fault) => this.#raise(fault));
+    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine), ...x87Helpers(engine) }, (fault) => this.#raise(fault));
 
     const decoder = new Decoder(INSTRUCTIONS, options.features);
     const hot = hotHandlers(decoder);

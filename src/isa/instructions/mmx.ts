@@ -6,7 +6,7 @@
 import type { Instruction } from "../instruction.ts";
 import type { Operand } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
-import { enterMmx, mmxGuard, readVector, sseGuard, writeMmx, zeroExtendVector } from "./sse-operands.ts";
+import { enterMmx, maskMove, mmxGuard, readVector, sseGuard, writeMmx, zeroExtendVector } from "./sse-operands.ts";
 
 /** Writes a 64-bit or zero-extended 32-bit source to an MMX register. */
 function load(m: Semantics, dst: Operand, src: Operand): void {
@@ -14,11 +14,11 @@ function load(m: Semantics, dst: Operand, src: Operand): void {
   writeMmx(m, dst, zeroExtendVector(m, m.read(src)));
 }
 
-/** Copies from an MMX register to memory or a general register. */
+/** Copies from an MMX register to memory or a general register. Processors enter MMX even if the store faults. */
 function store(m: Semantics, dst: Operand, src: Operand): void {
   mmxGuard(m);
-  m.write(dst, m.read(src));
   enterMmx(m);
+  m.write(dst, m.read(src));
 }
 
 export const MMX: readonly Instruction[] = [
@@ -60,9 +60,8 @@ export const MMX: readonly Instruction[] = [
     uses: ["addressSize", "segment"],
     effect(m, data, control) {
       mmxGuard(m);
-      const address = m.linear(m.context.segment, m.addressRegister(7));
-      m.call("sseMaskMove", [address, m.operandOffset(data), m.operandOffset(control), m.i32(8)]);
       enterMmx(m);
+      maskMove(m, data, control, 64);
     },
   },
   {

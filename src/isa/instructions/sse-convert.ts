@@ -125,23 +125,11 @@ function toMmx(name: string, form: string): Instruction {
     effect(m, dst, src) {
       sseGuard(m);
       mmxGuard(m);
-      const integers = exactValue(m, code, src, readAligned(m, src), "i64");
-      writeMmx(m, dst, m.op("i64x2.splat", integers));
-    },
-  };
-}
-
-/** A conversion from an MMX register, or memory. */
-function fromMmx(name: string, form: string): Instruction {
-  const code = sseCode(name.toLowerCase());
-  return {
-    name,
-    forms: [form],
-    effect(m, dst, src) {
-      sseGuard(m);
-      mmxGuard(m);
-      exactly(m, m.i32(code), dst, src, m.read(src));
+      const source = readAligned(m, src);
+      // Processors enter MMX even if a floating-point exception follows.
       enterMmx(m);
+      const integers = exactValue(m, code, src, source, "i64");
+      writeMmx(m, dst, m.op("i64x2.splat", integers));
     },
   };
 }
@@ -199,9 +187,19 @@ export const SSE_CONVERT: readonly Instruction[] = [
     },
   },
 
-  fromMmx("CVTPI2PS", "NP 0F 2A /r Vq,Qq"),
+  // A source in memory does not enter MMX.
   {
-    // A source in memory does not enter MMX, and every value is exact.
+    name: "CVTPI2PS",
+    forms: ["NP 0F 2A /r Vq,Qq"],
+    effect(m, dst, src) {
+      sseGuard(m);
+      if (src.kind === "reg") mmxGuard(m);
+      const source = m.read(src);
+      if (src.kind === "reg") enterMmx(m);
+      exactly(m, m.i32(sseCode("cvtpi2ps")), dst, src, source);
+    },
+  },
+  {
     name: "CVTPI2PD",
     forms: ["66 0F 2A /r Vdq,Qq"],
     effect(m, dst, src) {

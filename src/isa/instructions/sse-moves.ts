@@ -3,7 +3,7 @@
 import type { Instruction } from "../instruction.ts";
 import type { Operand } from "../ir.ts";
 import { EXCEPTION, type Semantics } from "../semantics.ts";
-import { readAligned, sseGuard, writeAligned, zeroExtendVector } from "./sse-operands.ts";
+import { maskMove, readAligned, sseGuard, writeAligned, zeroExtendVector } from "./sse-operands.ts";
 
 /** A move of a whole vector by two opcodes: load and store. */
 function whole(name: string, load: string, store: string, aligned: boolean): Instruction {
@@ -95,13 +95,6 @@ function mask(name: string, form: string, op: string): Instruction {
   };
 }
 
-/** MASKMOVDQU: the bytes whose mask has bit 7 set, to DS:rDI. */
-function maskMove(m: Semantics, data: Operand, control: Operand): void {
-  sseGuard(m);
-  const address = m.linear(m.context.segment, m.addressRegister(7));
-  m.call("sseMaskMove", [address, m.operandOffset(data), m.operandOffset(control), m.i32(16)]);
-}
-
 export const SSE_MOVES: readonly Instruction[] = [
   whole("MOVUPS", "NP 0F 10", "NP 0F 11", false),
   whole("MOVUPD", "66 0F 10", "66 0F 11", false),
@@ -143,7 +136,10 @@ export const SSE_MOVES: readonly Instruction[] = [
     name: "MASKMOVDQU",
     forms: ["66 0F F7 /r Vdq,Udq"],
     uses: ["addressSize", "segment"],
-    effect: maskMove,
+    effect(m, data, control) {
+      sseGuard(m);
+      maskMove(m, data, control, 128);
+    },
   },
   {
     name: "LDMXCSR",

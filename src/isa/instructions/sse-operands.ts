@@ -7,7 +7,7 @@
  */
 
 import type { Operand, Value } from "../ir.ts";
-import { EXCEPTION, type Semantics } from "../semantics.ts";
+import { EXCEPTION, RDI, type Semantics } from "../semantics.ts";
 import { SCRATCH } from "../state.ts";
 
 /** #UD or #NM where SSE may not be used now. Every SSE effect says it first. */
@@ -102,6 +102,13 @@ export function bytes(rule: (index: number) => number): Uint8Array {
 /** A vector constant of 32-bit lanes. */
 export function words32(lanes: readonly [number, number, number, number]): Uint8Array {
   return new Uint8Array(Uint32Array.from(lanes, (lane) => lane >>> 0).buffer);
+}
+
+/** MASKMOVDQU, MASKMOVQ: stores at DS:rDI the bytes whose mask has bit 7 set. The whole span must be writable. */
+export function maskMove(m: Semantics, data: Operand, control: Operand, bits: 64 | 128): void {
+  const address = m.linear(m.context.segment, m.addressRegister(RDI));
+  m.loadForWrite(address, bits);
+  m.call("sseMaskMove", [address, m.operandOffset(data), m.operandOffset(control), m.i32(bits / 8)]);
 }
 
 /** The even (0) or odd (1) elements of `size` bytes of two vectors, the first's before the second's. */
