@@ -95,6 +95,7 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
       increment(vectors, outputs.getUint32(index * BLOCK.size + BLOCK.vector, true));
       for (const { name } of test.instructions) increment(forms, name);
     }
+    let stray = Buffer.compare(a.result.window, b.result.window) !== 0;
     for (const index of mismatches(cases, a.result.outputs, b.result.outputs)) {
       const test = cases[index];
       if (test === undefined) continue;
@@ -105,48 +106,56 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
         increment(known, reason);
         continue;
       }
+      if (alone(test).length === 0) {
+        // It met what an earlier case left in the window.
+        stray = true;
+        continue;
+      }
       failures++;
-      const failure = explain(test, found);
-      if (kinds.has(kindOf(failure))) continue;
-      kinds.add(kindOf(failure));
-      options.onFailure(failure);
+      report(simplify(test));
       if (kinds.size >= options.maxFailures) break;
     }
-    // A write outside the hot bytes shows in the window's pages only, at the batch's end.
-    if (failures === 0 && Buffer.compare(a.result.window, b.result.window) !== 0) {
+    if (stray && kinds.size < options.maxFailures) {
       failures++;
-      for (const failure of strayWrites(cases)) options.onFailure(failure);
+      for (const failure of strayWrites(cases)) report(failure);
     }
     done += size;
     options.onProgress?.(done);
   }
   return { cases: done, failures, vectors, forms, known, expectedTime, actualTime };
 
-  /** The case made simpler, with what still differs; as found, where it does not fail alone. */
-  function explain(test: TestCase, found: readonly Difference[]): Failure {
-    const alone = (candidate: TestCase) => differencesAlone(candidate, maker.window, expected, actual);
-    if (alone(test).length === 0) {
-      return { test, differences: [...found, { what: "alone", expected: "as the other", actual: "equal" }] };
-    }
+  function alone(test: TestCase): readonly Difference[] {
+    return differencesAlone(test, maker.window, expected, actual);
+  }
+
+  function report(failure: Failure): void {
+    const kind = kindOf(failure);
+    if (kinds.has(kind)) return;
+    kinds.add(kind);
+    options.onFailure(failure);
+  }
+
+  function simplify(test: TestCase): Failure {
     const small = shrink(test, (candidate) => alone(candidate).length > 0);
     return { test: small, differences: alone(small) };
   }
 
-  /** The case after which the windows differ, by halving the batch. */
+  /** The first case after which the window's pages differ: it wrote beside the hot bytes. */
   function strayWrites(cases: readonly TestCase[]): Failure[] {
-    const differ = (some: readonly TestCase[]): boolean => {
-      const batch = toBatch(some, maker.window);
+    const differ = (count: number): boolean => {
+      const batch = toBatch(cases.slice(0, count), maker.window);
       return Buffer.compare(expected.run(batch).window, actual.run(batch).window) !== 0;
     };
-    let suspects = cases;
-    while (suspects.length > 1) {
-      const half = suspects.slice(0, suspects.length >> 1);
-      suspects = differ(half) ? half : suspects.slice(suspects.length >> 1);
+    let equal = 0;
+    let different = cases.length;
+    while (different - equal > 1) {
+      const middle = (equal + different) >> 1;
+      if (differ(middle)) different = middle;
+      else equal = middle;
     }
-    return suspects.map((test) => ({
-      test,
-      differences: [{ what: "window outside the hot bytes", expected: "one content", actual: "another" }],
-    }));
+    const test = cases[equal];
+    const found = [{ what: "the window beside the hot bytes", expected: "one content", actual: "another" }];
+    return test === undefined ? [] : [{ test, differences: found }];
   }
 }
 

@@ -28,7 +28,22 @@ export interface CaseInstruction {
   /** The code is the concatenation. */
   readonly bytes: Uint8Array;
   readonly undefinedFlags: number;
+  readonly readsFlags: number;
+  readonly definesFlags: boolean;
   readonly approximate: boolean;
+  readonly wild: boolean;
+}
+
+/** What is undefined after instructions that run in order, and whether any of them read what was undefined. */
+export function followFlags(instructions: readonly CaseInstruction[]): { undefinedFlags: number; wellDefined: boolean } {
+  let undefinedFlags = 0;
+  let wellDefined = true;
+  for (const instruction of instructions) {
+    if ((instruction.readsFlags & undefinedFlags) !== 0) wellDefined = false;
+    if (instruction.definesFlags) undefinedFlags = 0;
+    undefinedFlags |= instruction.undefinedFlags;
+  }
+  return { undefinedFlags, wellDefined };
 }
 
 /** One case by itself. */
@@ -82,12 +97,15 @@ export class CaseMaker {
   makeWith(number: number, code: Uint8Array, instructions: readonly CaseInstruction[], finalUndefined: number): TestCase {
     const input = new Uint8Array(BLOCK.size);
     const codeOffset = this.#state(number, input, new DataView(input.buffer));
+    if (instructions.some(({ wild }) => wild)) input[BLOCK.wild] = 1;
     return { number, codeOffset, input, code, instructions, finalUndefined };
   }
 
   #make(number: number, input: Uint8Array, view = new DataView(input.buffer)): TestCase {
     const codeOffset = this.#state(number, input, view);
-    return { number, codeOffset, input, ...this.#code(this.#random, codeOffset) };
+    const code = this.#code(this.#random, codeOffset);
+    if (code.instructions.some(({ wild }) => wild)) view.setUint8(input.byteOffset + BLOCK.wild, 1);
+    return { number, codeOffset, input, ...code };
   }
 
   /** Writes the state and gives the code's place: drawn first, so that they do not depend on the generator. */

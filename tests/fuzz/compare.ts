@@ -18,7 +18,7 @@ const RANGES: readonly (readonly [from: number, to: number])[] = [
   [BLOCK.fx + 24, BLOCK.fx + 28],
   [BLOCK.fx + 32, BLOCK.fx + 416],
   [BLOCK.gpr, BLOCK.rflags],
-  [BLOCK.rip, BLOCK.cr2 + 8],
+  [BLOCK.rip, BLOCK.wild + 8],
   [BLOCK.hot, BLOCK.size],
 ];
 
@@ -83,6 +83,7 @@ export function differences(test: TestCase, expected: Uint8Array, actual: Uint8A
   compare("ftw", (view) => `0x${view.getUint8(BLOCK.fx + 4).toString(16)}`);
   for (let i = 0; i < 8; i++) compare(`st/mm${i}`, (view) => wide(view, BLOCK.fx + 32 + 16 * i));
   for (let i = 0; i < 16; i++) compare(`xmm${i}`, (view) => wide(view, BLOCK.fx + 160 + 16 * i));
+  compare("window's checksum", hex(BLOCK.wild));
   for (let at = 0; at < BLOCK.hotBytes; at += 8) {
     const distance = at - BLOCK.hotBytes / 2;
     compare(`window${distance < 0 ? "-" : "+"}0x${Math.abs(distance).toString(16)}`, hex(BLOCK.hot + at));

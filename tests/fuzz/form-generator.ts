@@ -19,7 +19,7 @@ const EXCLUDED = new RegExp(
 /** Results within a bound only. */
 const APPROXIMATE = /^(RCP|RSQRT)[PS]S$/;
 /** All arithmetic flags are defined after these, at every count and operand. */
-const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|CMPS.?|SCAS.?|U?COMIS[SD]|POPCNT|SAHF|POPF.?)$/;
+const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|U?COMIS[SD]|POPCNT)$/;
 /** Which flags an instruction reads; by name, the first that matches. */
 const READS: readonly (readonly [RegExp, number])[] = [
   [/^(ADC|SBB|RCL|RCR|CMC|SALC)$/, CF],
@@ -58,11 +58,13 @@ interface FormPlan {
   readonly absolute: boolean;
   readonly mandatory: number;
   readonly map: readonly number[];
-  readonly reads: number;
+  readonly readsFlags: number;
   readonly undefinedFlags: number;
   readonly definesFlags: boolean;
   readonly approximate: boolean;
   readonly pushesFlags: boolean;
+  /** LOCK raises #UD where it is not allowed; AMD's processors ignore it on fences. */
+  readonly lockRaises: boolean;
   /** An indirect jump or call. */
   readonly jumps: boolean;
   /** A memory operand of 16 bytes, which mostly must be aligned. */
@@ -71,10 +73,11 @@ interface FormPlan {
 
 function plan(form: Form): FormPlan {
   const { instruction, operands } = form;
+  const mnemonic = instruction.name.split(" ")[0] ?? "";
   const sizes = new Set(operands.map((operand) => operand.size));
   const places = new Set(operands.map((operand) => operand.place));
   const string = instruction.uses?.includes("rep") === true;
-  const pushesFlags = instruction.name.startsWith("PUSHF");
+  const pushesFlags = mnemonic.startsWith("PUSHF");
   return {
     form,
     name: formName(form),
@@ -89,11 +92,12 @@ function plan(form: Form): FormPlan {
     absolute: places.has("O"),
     mandatory: form.prefix === "any" || form.prefix === "NP" ? 0 : Number.parseInt(form.prefix, 16),
     map: [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][form.map] ?? [],
-    reads: READS.find(([pattern]) => pattern.test(instruction.name))?.[1] ?? 0,
+    readsFlags: READS.find(([pattern]) => pattern.test(mnemonic))?.[1] ?? 0,
     undefinedFlags: pushesFlags ? AF : (instruction.undefinedFlags ?? 0),
-    definesFlags: DEFINES_FLAGS.test(instruction.name),
-    approximate: APPROXIMATE.test(instruction.name),
+    definesFlags: DEFINES_FLAGS.test(mnemonic),
+    approximate: APPROXIMATE.test(mnemonic),
     pushesFlags,
+    lockRaises: !mnemonic.endsWith("FENCE"),
     jumps: /^(JMP|CALL) indirect$/.test(instruction.name),
     aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),
   };
@@ -143,7 +147,7 @@ export class FormGenerator implements Generator {
     for (let attempt = 0; ; attempt++) {
       // Half by instruction and half by form, so that neither the rare nor the many-formed dominate.
       const chosen = random.chance(0.5) ? random.pick(this.#plans) : random.pick(random.pick(this.#byInstruction));
-      if ((chosen.reads & context.undefinedFlags) !== 0 && attempt < MAX_ATTEMPTS) continue;
+      if ((chosen.readsFlags & context.undefinedFlags) !== 0 && attempt < MAX_ATTEMPTS) continue;
       return encode(chosen, context);
     }
   }
@@ -168,7 +172,7 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   if (chosen.string && random.chance(0.5)) prefixes.push(0xf2 + random.below(2));
   const operandSize = sizeOf(chosen, random);
   if (operandSize === 16) prefixes.push(0x66);
-  if (form.lock && usesMemory ? random.chance(0.3) : random.chance(0.001)) prefixes.push(0xf0);
+  if (form.lock && usesMemory ? random.chance(0.3) : chosen.lockRaises && random.chance(0.001)) prefixes.push(0xf0);
   if (prefixes.length > 1) shuffle(random, prefixes);
   // Mandatory prefixes come last: an earlier 66 is then ignored with F2 and F3.
   if (chosen.mandatory !== 0) prefixes.push(chosen.mandatory);
@@ -210,8 +214,8 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
     const at = tailStart + ripRelative;
     view.setInt32(at, (view.getInt32(at, true) + context.window - context.address - length) | 0, true);
   }
-  const { name, undefinedFlags, definesFlags, approximate } = chosen;
-  return { bytes, name, undefinedFlags, definesFlags, approximate, branchBytes };
+  const { name, undefinedFlags, readsFlags, definesFlags, approximate } = chosen;
+  return { bytes, name, undefinedFlags, readsFlags, definesFlags, approximate, branchBytes, wild: chosen.string };
 }
 
 function sizeOf({ form, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {

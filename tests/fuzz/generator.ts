@@ -21,10 +21,14 @@ export interface GeneratedInstruction {
   readonly name: string;
   /** RFLAGS bits that it leaves undefined. */
   readonly undefinedFlags: number;
+  /** RFLAGS bits that its result depends on. */
+  readonly readsFlags: number;
   /** It gives every arithmetic flag a defined value. */
   readonly definesFlags: boolean;
   /** The result is defined only within a bound (RCPPS and its kin): compared apart, and the case ends with it. */
   readonly approximate: boolean;
+  /** It may write far from where it begins: a string operation. */
+  readonly wild: boolean;
   /** A relative target in the last bytes, to be set to a later boundary of the case. */
   readonly branchBytes: 0 | 1 | 2 | 4;
 }

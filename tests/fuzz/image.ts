@@ -101,6 +101,7 @@ export function writeSystem(ram: Uint8Array): void {
   const tables = new PageTables(ram);
   const map = (offset: number, bits: bigint): void => tables.map(BASE + BigInt(offset), offset, bits);
   for (const page of [PHYSICAL.gdt, PHYSICAL.idt]) map(page, WRITE | NX);
+  for (const page of [PHYSICAL.template, PHYSICAL.template + PAGE]) map(page, USER | NX);
   map(PHYSICAL.stubs, 0n);
   map(PHYSICAL.runtime, USER);
   for (const page of [PHYSICAL.stack, PHYSICAL.data]) map(page, USER | WRITE | NX);
@@ -150,6 +151,7 @@ export function writeBatch(ram: Uint8Array, batch: Batch): void {
   ram.set(batch.code, PHYSICAL.code);
   ram.set(batch.inputs, PHYSICAL.inputs);
   ram.set(batch.window, PHYSICAL.window);
+  ram.set(batch.window.subarray(PAGE), PHYSICAL.template);
   const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   view.setBigUint64(PHYSICAL.data + DATA.input, INPUT_ADDRESS, true);
   view.setBigUint64(PHYSICAL.data + DATA.output, OUTPUT_ADDRESS, true);

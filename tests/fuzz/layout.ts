@@ -29,6 +29,8 @@ export const PHYSICAL = {
   data: 0x6000,
   pageTables: 0x8000,
   window: 0x10000,
+  /** What pages A and B hold before a batch, and again after every wild case. */
+  template: 0x14000,
   /** Test code; 1 MiB. */
   code: 0x100000,
   inputs: 2 * MIB,
@@ -64,6 +66,8 @@ export const BLOCK = {
   errorCode: 664,
   /** After #PF only; else 0. */
   cr2: 672,
+  /** Input: not 0 for a case that may write far into the window. Output: then a checksum of pages A and B. */
+  wild: 680,
   hot: 704,
   hotBytes: 2 * HOT_REACH,
   size: 1216,

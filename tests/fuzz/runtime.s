@@ -158,6 +158,25 @@ store:
   lea rdi, [rbx + BLOCK_HOT]
   mov ecx, BLOCK_HOT_BYTES / 8
   rep movsq
+  mov rax, [rip + data + DATA_INPUT]
+  mov rdx, [rax + BLOCK_WILD]
+  test rdx, rdx
+  je stored
+# A wild case: a checksum of the window's writable pages, which then become what they were.
+  lea rsi, [rip + window_pages]
+  mov ecx, 2 * 4096 / 8
+sum:
+  rol rdx, 1
+  add rdx, [rsi]
+  add rsi, 8
+  sub ecx, 1
+  jne sum
+  lea rsi, [rip + template_pages]
+  lea rdi, [rip + window_pages]
+  mov ecx, 2 * 4096 / 8
+  rep movsq
+stored:
+  mov [rbx + BLOCK_WILD], rdx
   add qword ptr [rip + data + DATA_INPUT], BLOCK_SIZE
   add qword ptr [rip + data + DATA_OUTPUT], BLOCK_SIZE
   sub qword ptr [rip + data + DATA_REMAINING], 1
@@ -184,4 +203,6 @@ faulted_\vector:
 
 .set data, runtime + (DATA_PAGE - RUNTIME_PAGE)
 .set stack_top, runtime + (STACK_PAGE + 0x1000 - RUNTIME_PAGE)
+.set window_pages, runtime + (WINDOW_PAGES - RUNTIME_PAGE)
+.set template_pages, runtime + (TEMPLATE_PAGES - RUNTIME_PAGE)
 .set window_hot, runtime + (WINDOW_HOT - RUNTIME_PAGE)

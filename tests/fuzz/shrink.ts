@@ -1,6 +1,6 @@
 /** Makes a failing case simpler as long as it still fails: NOPs for instructions, zeros for state. */
 
-import type { TestCase } from "./cases.ts";
+import { followFlags, type TestCase } from "./cases.ts";
 import { BLOCK } from "./layout.ts";
 
 const NOP = 0x90;
@@ -15,16 +15,18 @@ function withInput(test: TestCase, change: (input: Uint8Array) => void): TestCas
   return { ...test, input };
 }
 
-/** NOPs of the same length keep every address; the undefined flags stay those of the case as it was. */
+const NOTHING = { name: DROPPED, undefinedFlags: 0, readsFlags: 0, definesFlags: false, approximate: false, wild: false };
+
+/** NOPs of the same length keep every address. */
 function withoutInstruction(index: number): Change {
   return (test) => {
     const code = new Uint8Array(test.code);
     const start = test.instructions.slice(0, index).reduce((sum, { bytes }) => sum + bytes.length, 0);
     code.fill(NOP, start, start + (test.instructions[index]?.bytes.length ?? 0));
     const instructions = test.instructions.map((instruction, i) =>
-      i === index ? { ...instruction, name: DROPPED, approximate: false } : instruction,
+      i === index ? { ...instruction, ...NOTHING } : instruction,
     );
-    return { ...test, code, instructions };
+    return { ...test, code, instructions, finalUndefined: followFlags(instructions).undefinedFlags };
   };
 }
 
@@ -45,7 +47,8 @@ export function shrink(test: TestCase, fails: (test: TestCase) => boolean): Test
   let best = test;
   const attempt = (change: Change): void => {
     const candidate = change(best);
-    if (fails(candidate)) best = candidate;
+    // Without what defined a flag, an instruction that reads it would differ for no fault of anyone.
+    if (followFlags(candidate.instructions).wellDefined && fails(candidate)) best = candidate;
   };
   // From the end: the last instruction is often the one that shows what an earlier one did.
   for (let i = test.instructions.length - 1; i >= 0; i--) attempt(withoutInstruction(i));
