@@ -2,7 +2,8 @@
 
 /**
  * Process 1. It sets the system up, starts one login shell on the console, and powers off when that ends.
- * BusyBox's poweroff, reboot and halt tell process 1 by a signal; `wait` is what lets the traps run at once.
+ * BusyBox's poweroff, reboot and halt tell process 1 by a signal; `wait` is what lets the traps run at once. A shell's
+ * background jobs ignore SIGINT and so would all that the user starts; `login` is there to undo that.
  * Drivers are loaded by what the buses report, so that an empty bus costs nothing; virtio devices appear only when
  * their bus driver is loaded, hence two rounds.
  */
@@ -18,6 +19,7 @@ mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
 
 end() {
   sync
+  umount -a -r 2>/dev/null
   $1 -f
 }
 trap 'end halt' USR1
@@ -38,7 +40,7 @@ done
 
 cat /etc/issue
 cd /root
-setsid cttyhack sh -l </dev/console >/dev/console 2>&1 &
+setsid cttyhack login -f root </dev/console >/dev/console 2>&1 &
 shell=$!
 wait $shell
 end poweroff

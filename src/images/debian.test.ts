@@ -14,6 +14,7 @@ const APPLETS = [
   "cat",
   "cttyhack",
   "hostname",
+  "login",
   "modprobe",
   "mount",
   "poweroff",
