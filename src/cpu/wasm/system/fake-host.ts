@@ -107,3 +107,17 @@ export class FakeHost implements EngineHost {
     return this.view.view.getBigUint64(STATE.rip.offset, true);
   }
 }
+
+/** A helper as tests call it. */
+export type Call = (...args: (number | bigint)[]) => unknown;
+
+/** The fault that `run` raises; fails where it raises none. */
+export function faultOf(run: () => unknown): { vector: number; errorCode: number | undefined } {
+  try {
+    run();
+  } catch (error) {
+    if (!(error instanceof GuestFault)) throw error;
+    return { vector: error.vector, errorCode: error.errorCode };
+  }
+  throw new Error("no fault was raised");
+}
