@@ -136,7 +136,7 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
       forbidsRex = true;
       return choice.number + 4;
     }
-    if (pattern.size === "b" && choice.number >= 4 && choice.number < 8) {
+    if (pattern.size === "b" && pattern.place !== "T" && choice.number >= 4 && choice.number < 8) {
       if (!long) refuse("SPL to DIL exist in 64-bit mode only");
       needsRex = true;
     }
@@ -170,6 +170,7 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
       case "R":
       case "U":
       case "N":
+      case "T":
         if (choice.kind === "mem") {
           if (form.rm === "register") refuse("it takes a register only");
           rm = memory(choice, addressSize, long);

@@ -2,7 +2,7 @@
 
 import type { Instruction } from "../instruction.ts";
 import type { Operand } from "../ir.ts";
-import { EXCEPTION, type Semantics } from "../semantics.ts";
+import type { Semantics } from "../semantics.ts";
 import { edxEax, requireExtensions, requireTaskNotSwitched, requireXsave } from "./system.ts";
 
 const nothing = () => {};
@@ -78,15 +78,6 @@ export const MEMORY: readonly Instruction[] = [
   { name: "SFENCE", forms: ["NP 0F AE /7 Rd"], effect: nothing },
   { name: "CLFLUSH", forms: ["NP 0F AE /7 Mb"], effect: touch, feature: "clflush" },
   { name: "CLFLUSHOPT", forms: ["66 0F AE /7 Mb"], effect: touch, feature: "clflushopt" },
-  {
-    // WAIT only asks for pending x87 errors, which TS and MP together may hold back.
-    name: "WAIT",
-    forms: ["9B"],
-    effect(m) {
-      m.faultWhen(m.eq(m.and(m.fit(m.field("cr0"), 32), 0xa), 0xa), EXCEPTION.NM);
-      m.faultWhen(m.and(m.field("fsw"), 0x80), EXCEPTION.MF);
-    },
-  },
   legacyState("FXSAVE", 0, "fxsave"),
   legacyState("FXRSTOR", 1, "fxrstor"),
   extendedState("XSAVE", "AE /4", "xsave", 0, "xsave"),
