@@ -10,7 +10,8 @@ import { ModuleBuilder } from "../../wasm/module.ts";
 import { type Handler, helperCalls } from "./handlers.ts";
 import { EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
 import { type CoreFunctions, type LowerTarget, Lowering, LocalPool } from "./lower.ts";
-import { type MemoryCore, pushJumpSlot } from "./memory-core.ts";
+import { pushJumpSlot } from "./memory/code-lookup.ts";
+import type { MemoryCore } from "./memory/memory-core.ts";
 
 /** Functions that handlers call by name: the memory core's and TypeScript's. */
 export type HelperImports = Record<string, (...args: never[]) => unknown>;

@@ -29,7 +29,7 @@ export const TLB_LOG = { base: 512 * KIB, capacity: 1024, count: 516 * KIB } as 
 /** A bit for each hash of a 2 MiB or 1 GiB region that a large page was filled from: INVLPG there flushes all. */
 export const LARGE_PAGES = { base: 520 * KIB, bytes: 4 * KIB } as const;
 /** Instruction-fetch TLB: {tag i64, physical page i64}. */
-export const FETCH_TLB = { base: 528 * KIB, entries: 256 } as const;
+export const FETCH_TLB = { base: 528 * KIB, entries: 256, entryBytes: 16 } as const;
 /** Jump cache: {RIP i64, record i32, jumpContext i32}. */
 export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 

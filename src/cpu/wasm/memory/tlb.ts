@@ -1,0 +1,149 @@
+/**
+ * The software TLB: filling it from a page walk, and forgetting translations [SDM 3 §4.10].
+ *
+ * A page that holds decoded code is never entered for writing, so that every write to it takes the slow path.
+ */
+
+import { FETCH_TLB, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
+import { type CoreModule, PAGE_MASK } from "./core-module.ts";
+import {
+  above,
+  add,
+  and,
+  below,
+  both,
+  call,
+  choose,
+  either,
+  equal,
+  type Expression,
+  type FunctionReference,
+  isZero,
+  load,
+  low32,
+  mul,
+  shiftLeft,
+  shiftRight,
+  state,
+  sub,
+} from "./emitter.ts";
+import { PAGING } from "./page-walk.ts";
+
+/** A tag that no page's address equals. */
+const NO_TAG = 1n;
+const LOG_ENTRY_SHIFT = 2;
+
+/** Byte offset, within one table, of the entry for a linear address. Entries are 16 bytes, so 12 - 4 = 8. */
+export function entryOffset(linear: Expression, entries: number = TLB.entries): Expression {
+  return and(shiftRight(low32(linear), 8), (entries - 1) * TLB.entryBytes);
+}
+
+/** What flushes depend on. */
+export interface Tlb {
+  /** (linear i64, place i32, address of a view's tables i32): enters the page of the last walk. */
+  readonly fill: FunctionReference;
+  /** (linear i64): remembers that a translation came from a large page, if the last walk found one. */
+  readonly noteLarge: FunctionReference;
+  readonly flushAll: FunctionReference;
+}
+
+/** (linear i64, log2 of a region's size i64) -> i32: the byte that stands for the region in LARGE_PAGES. */
+function defineLargeSlot(core: CoreModule): FunctionReference {
+  const f = core.define(["i64", "i64"], "i32");
+  const [linear, regionShift] = [f.parameter(0), f.parameter(1)];
+  // Outside 4-level paging a linear address is 32 bits wide, whatever overflowed above.
+  const address = choose(equal(state("pagingMode"), PAGING.fourLevel), linear, and(linear, 0xffff_ffffn));
+  const region = low32(shiftRight(address, regionShift));
+  const spread = choose(equal(regionShift, 21n), 0x9e3779b1 | 0, 0x85ebca6b | 0);
+  f.return(shiftRight(mul(region, spread), 32 - Math.log2(LARGE_PAGES.bytes)));
+  return f;
+}
+
+function defineNoteLarge(core: CoreModule, largeSlot: FunctionReference): FunctionReference {
+  const f = core.define(["i64"]);
+  const linear = f.parameter(0);
+  f.returnIf(isZero(above(state("walkShift"), 12)));
+  f.store("i32.store8", call(largeSlot, linear, 21n), 1, LARGE_PAGES.base);
+  // Pages of 4 MiB count as 1 GiB too: they span two regions of 2 MiB.
+  f.if(above(state("walkShift"), 21), () => f.store("i32.store8", call(largeSlot, linear, 30n), 1, LARGE_PAGES.base));
+  return f;
+}
+
+function defineFill(core: CoreModule, noteLarge: FunctionReference): FunctionReference {
+  const f = core.define(["i64", "i32", "i32"]);
+  const [linear, place, view] = [f.parameter(0), f.parameter(1), f.parameter(2)];
+  const entry = f.local("i32");
+  const page = f.local("i64");
+  const count = f.local("i32");
+  f.set(page, and(linear, PAGE_MASK));
+  f.set(entry, add(view, entryOffset(linear)));
+  const enter = (table: number) => {
+    f.store("i64.store", entry, page, table);
+    f.store("i32.store", entry, sub(place, low32(linear)), table + 8);
+  };
+  enter(0);
+  f.if(both(state("walkWritable"), isZero(core.holdsCode(place))), () => enter(TLB.writeDelta));
+  f.set(count, load("i32.load", 0, TLB_LOG.count));
+  f.if(below(count, TLB_LOG.capacity), () => {
+    f.store("i32.store", shiftLeft(count, LOG_ENTRY_SHIFT), entry, TLB_LOG.base);
+  });
+  f.store("i32.store", 0, add(count, 1), TLB_LOG.count);
+  f.call(noteLarge, linear);
+  return f;
+}
+
+/** Forgets every translation. */
+function defineFlushAll(core: CoreModule): FunctionReference {
+  const f = core.define([], undefined, "flushAll");
+  const count = f.local("i32");
+  const entry = f.local("i32");
+  f.set(count, load("i32.load", 0, TLB_LOG.count));
+  f.if(
+    above(count, TLB_LOG.capacity),
+    // 0x0101... is no page's address.
+    () => f.fill(TLB.base, 1, TLB.views * TLB.viewBytes),
+    () => {
+      f.if(count, () => {
+        f.loop((again) => {
+          f.set(count, sub(count, 1));
+          f.set(entry, load("i32.load", shiftLeft(count, LOG_ENTRY_SHIFT), TLB_LOG.base));
+          f.store("i64.store", entry, NO_TAG);
+          f.store("i64.store", entry, NO_TAG, TLB.writeDelta);
+          again(count);
+        });
+      });
+    },
+  );
+  f.store("i32.store", 0, 0, TLB_LOG.count);
+  f.fill(LARGE_PAGES.base, 0, LARGE_PAGES.bytes);
+  f.fill(FETCH_TLB.base, 0xee, FETCH_TLB.entries * FETCH_TLB.entryBytes);
+  return f;
+}
+
+/** (linear i64): forgets one page in every view; all of them where it may lie in a large page. */
+function defineFlushPage(core: CoreModule, largeSlot: FunctionReference, flushAll: FunctionReference): void {
+  const f = core.define(["i64"], undefined, "flushPage");
+  const linear = f.parameter(0);
+  const entry = f.local("i32");
+  const inLarge = (regionShift: bigint) => load("i32.load8_u", call(largeSlot, linear, regionShift), LARGE_PAGES.base);
+  f.if(either(inLarge(21n), inLarge(30n)), () => {
+    f.call(flushAll);
+    f.return();
+  });
+  f.set(entry, entryOffset(linear));
+  for (let view = 0; view < TLB.views; view++) {
+    for (const table of [0, TLB.writeDelta]) {
+      f.store("i64.store", entry, NO_TAG, TLB.base + view * TLB.viewBytes + table);
+    }
+  }
+  f.store("i64.store", entryOffset(linear, FETCH_TLB.entries), -1n, FETCH_TLB.base);
+}
+
+export function defineTlb(core: CoreModule): Tlb {
+  const largeSlot = defineLargeSlot(core);
+  const noteLarge = defineNoteLarge(core, largeSlot);
+  const fill = defineFill(core, noteLarge);
+  const flushAll = defineFlushAll(core);
+  defineFlushPage(core, largeSlot, flushAll);
+  return { fill, noteLarge, flushAll };
+}
