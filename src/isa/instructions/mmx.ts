@@ -14,11 +14,11 @@ function load(m: Semantics, dst: Operand, src: Operand): void {
   writeMmx(m, dst, zeroExtendVector(m, m.read(src)));
 }
 
-/** Copies from an MMX register to memory or a general register. Processors enter MMX even if the store faults. */
+/** Copies from an MMX register to memory or a general register. */
 function store(m: Semantics, dst: Operand, src: Operand): void {
   mmxGuard(m);
-  enterMmx(m);
   m.write(dst, m.read(src));
+  enterMmx(m);
 }
 
 export const MMX: readonly Instruction[] = [
@@ -60,6 +60,7 @@ export const MMX: readonly Instruction[] = [
     uses: ["addressSize", "segment"],
     effect(m, data, control) {
       mmxGuard(m);
+      // Processors enter MMX even if the store faults.
       enterMmx(m);
       maskMove(m, data, control, 64);
     },
