@@ -123,7 +123,7 @@ export class TraceCache {
         break;
       }
       const handler = this.#handler(decoded);
-      if (this.samples !== undefined && !this.samples.has(handler)) this.samples.set(handler, page.slice(at, at + decoded.length));
+      if (crossing === undefined && this.samples?.has(handler) === false) this.samples.set(handler, page.slice(at, at + decoded.length));
       lines.push({ decoded, offset: at, handler });
       at += decoded.length;
       const { instruction } = decoded.form;
