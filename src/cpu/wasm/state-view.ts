@@ -10,6 +10,7 @@ import { AF, ARITHMETIC, CF, OF, PF, SF, VM, ZF } from "../../isa/flags.ts";
 import { EFER_LMA, MSRS } from "../../isa/msrs.ts";
 import {
   addressContext,
+  type Field,
   gprOffset,
   MSR_AREA,
   SEGMENTS,
@@ -95,6 +96,10 @@ const ATTRIBUTES = 4;
 const LIMIT = 8;
 const BASE = 16;
 
+function offsetOf(field: Field | StateName): number {
+  return typeof field === "string" ? STATE[field].offset : field.offset;
+}
+
 const U64 = 0xffff_ffff_ffff_ffffn;
 
 function segmentOffset(segment: number): number {
@@ -121,36 +126,46 @@ export class StateView {
   /** The state area alone; offsets are those of isa/state.ts. */
   readonly view: DataView;
   readonly bytes: Uint8Array;
+  readonly #words: Int32Array;
 
   constructor(memory: GuestMemory, stateBase: number) {
     this.view = new DataView(memory.memory.buffer, stateBase, STATE_BYTES);
     this.bytes = new Uint8Array(memory.memory.buffer, stateBase, STATE_BYTES);
+    this.#words = new Int32Array(memory.memory.buffer, stateBase, STATE_BYTES / 4);
   }
 
-  // --- fields ---
+  #word(offset: number): number {
+    return this.#words[offset >> 2] ?? 0;
+  }
+  #setWord(offset: number, value: number): void {
+    this.#words[offset >> 2] = value;
+  }
+
+  // --- fields: by the field itself where it must be cheap, or by name ---
 
   /** An i32 field, or the low half of an i64 one, as an unsigned number. */
-  low(name: StateName): number {
-    return this.view.getUint32(STATE[name].offset, true);
+  low(field: Field | StateName): number {
+    return this.#word(offsetOf(field)) >>> 0;
   }
-  setLow(name: StateName, value: number): void {
-    this.view.setInt32(STATE[name].offset, value, true);
+  setLow(field: Field | StateName, value: number): void {
+    this.#setWord(offsetOf(field), value);
   }
   /** The high half of an i64 field as an unsigned number. */
-  high(name: StateName): number {
-    return this.view.getUint32(STATE[name].offset + 4, true);
+  high(field: Field | StateName): number {
+    return this.#word(offsetOf(field) + 4) >>> 0;
   }
   /** Sets both halves of an i64 field. */
-  setHalves(name: StateName, low: number, high: number): void {
-    this.view.setInt32(STATE[name].offset, low, true);
-    this.view.setInt32(STATE[name].offset + 4, high, true);
+  setHalves(field: Field | StateName, low: number, high: number): void {
+    const offset = offsetOf(field);
+    this.#setWord(offset, low);
+    this.#setWord(offset + 4, high);
   }
   /** An i64 field, unsigned. */
-  long(name: StateName): bigint {
-    return this.view.getBigUint64(STATE[name].offset, true);
+  long(field: Field | StateName): bigint {
+    return this.view.getBigUint64(offsetOf(field), true);
   }
-  setLong(name: StateName, value: bigint): void {
-    this.view.setBigUint64(STATE[name].offset, value, true);
+  setLong(field: Field | StateName, value: bigint): void {
+    this.view.setBigUint64(offsetOf(field), value, true);
   }
 
   gpr(register: number): bigint {
@@ -160,14 +175,14 @@ export class StateView {
     this.view.setBigUint64(gprOffset(register), value, true);
   }
   gprLow(register: number): number {
-    return this.view.getUint32(gprOffset(register), true);
+    return this.#word(gprOffset(register)) >>> 0;
   }
   gprHigh(register: number): number {
-    return this.view.getUint32(gprOffset(register) + 4, true);
+    return this.#word(gprOffset(register) + 4) >>> 0;
   }
   setGprHalves(register: number, low: number, high: number): void {
-    this.view.setInt32(gprOffset(register), low, true);
-    this.view.setInt32(gprOffset(register) + 4, high, true);
+    this.#setWord(gprOffset(register), low);
+    this.#setWord(gprOffset(register) + 4, high);
   }
 
   msrSlot(slot: number): bigint {
@@ -178,20 +193,20 @@ export class StateView {
   }
 
   get cpl(): number {
-    return this.view.getInt32(STATE.cpl.offset, true);
+    return this.#word(STATE.cpl.offset);
   }
   set cpl(value: number) {
-    this.view.setInt32(STATE.cpl.offset, value, true);
+    this.#setWord(STATE.cpl.offset, value);
   }
 
   // --- flags ---
 
   /** RFLAGS; its upper half is always zero. The same as flags.ts, without a bigint. */
   get rflags(): number {
-    const aux = this.view.getInt32(STATE.flagsAux.offset, true);
-    const low = this.view.getInt32(STATE.flagsResult.offset, true);
-    const high = this.view.getInt32(STATE.flagsResult.offset + 4, true);
-    let flags = this.view.getInt32(STATE.flagsSystem.offset, true);
+    const aux = this.#word(STATE.flagsAux.offset);
+    const low = this.#word(STATE.flagsResult.offset);
+    const high = this.#word(STATE.flagsResult.offset + 4);
+    let flags = this.#word(STATE.flagsSystem.offset);
     if ((aux & 2) !== 0) flags |= CF;
     if (((aux + 1) & 2) !== 0) flags |= OF;
     if ((aux & 8) !== 0) flags |= AF;
@@ -212,23 +227,23 @@ export class StateView {
     const sf = (value & SF) !== 0 ? 1 : 0;
     const af = (value & AF) !== 0 ? 8 : 0;
     const aux = (cf ^ of) | (cf << 1) | af | ((pf ^ zf) << 8) | (sf << 16);
-    this.view.setInt32(STATE.flagsResult.offset, zf ^ 1, true);
-    this.view.setInt32(STATE.flagsResult.offset + 4, 0, true);
-    this.view.setInt32(STATE.flagsAux.offset, aux, true);
-    this.view.setInt32(STATE.flagsSystem.offset, (value & ~ARITHMETIC) | 2, true);
+    this.#setWord(STATE.flagsResult.offset, zf ^ 1);
+    this.#setWord(STATE.flagsResult.offset + 4, 0);
+    this.#setWord(STATE.flagsAux.offset, aux);
+    this.#setWord(STATE.flagsSystem.offset, (value & ~ARITHMETIC) | 2);
   }
   /** RFLAGS without the arithmetic six. */
   get systemFlags(): number {
-    return this.view.getInt32(STATE.flagsSystem.offset, true);
+    return this.#word(STATE.flagsSystem.offset);
   }
   set systemFlags(value: number) {
-    this.view.setInt32(STATE.flagsSystem.offset, value, true);
+    this.#setWord(STATE.flagsSystem.offset, value);
   }
 
   // --- modes ---
 
   get protectedMode(): boolean {
-    return (this.low("cr0") & CR0.PE) !== 0;
+    return (this.low(STATE.cr0) & CR0.PE) !== 0;
   }
   get virtual8086(): boolean {
     return (this.systemFlags & VM) !== 0;
@@ -239,7 +254,7 @@ export class StateView {
   }
   /** IA-32e mode: EFER.LMA. */
   get longModeActive(): boolean {
-    return (this.low("efer") & EFER_LMA) !== 0;
+    return (this.low(STATE.efer) & EFER_LMA) !== 0;
   }
   /** 64-bit mode: EFER.LMA and CS.L. */
   get mode64(): boolean {
@@ -258,20 +273,20 @@ export class StateView {
   // --- segments ---
 
   selector(segment: number): number {
-    return this.view.getInt32(segmentOffset(segment) + SELECTOR, true);
+    return this.#word(segmentOffset(segment) + SELECTOR);
   }
   attributes(segment: number): number {
-    return this.view.getInt32(segmentOffset(segment) + ATTRIBUTES, true);
+    return this.#word(segmentOffset(segment) + ATTRIBUTES);
   }
   /** In bytes, inclusive. */
   limit(segment: number): number {
-    return this.view.getUint32(segmentOffset(segment) + LIMIT, true);
+    return this.#word(segmentOffset(segment) + LIMIT) >>> 0;
   }
   baseLow(segment: number): number {
-    return this.view.getUint32(segmentOffset(segment) + BASE, true);
+    return this.#word(segmentOffset(segment) + BASE) >>> 0;
   }
   baseHigh(segment: number): number {
-    return this.view.getUint32(segmentOffset(segment) + BASE + 4, true);
+    return this.#word(segmentOffset(segment) + BASE + 4) >>> 0;
   }
   base(segment: number): bigint {
     return this.view.getBigUint64(segmentOffset(segment) + BASE, true);
@@ -287,15 +302,16 @@ export class StateView {
     baseLow: number,
     baseHigh: number,
   ): void {
-    const before = segment === CS && this.mode64;
     const at = segmentOffset(segment);
-    this.view.setInt32(at + SELECTOR, selector, true);
-    this.view.setInt32(at + ATTRIBUTES, attributes, true);
-    this.view.setInt32(at + LIMIT, limit, true);
-    this.view.setInt32(at + BASE, baseLow, true);
-    this.view.setInt32(at + BASE + 4, baseHigh, true);
-    if (segment === CS && this.mode64 !== before) this.refreshContexts();
-    else if (segment < 6) this.#setContext(segment, this.mode64);
+    const sameBase = this.#word(at + BASE) === (baseLow | 0) && this.#word(at + BASE + 4) === (baseHigh | 0);
+    const changed = this.#word(at + ATTRIBUTES) ^ attributes;
+    this.#setWord(at + SELECTOR, selector);
+    this.#setWord(at + ATTRIBUTES, attributes);
+    this.#setWord(at + LIMIT, limit);
+    this.#setWord(at + BASE, baseLow);
+    this.#setWord(at + BASE + 4, baseHigh);
+    if (segment === CS && (changed & ATTRIBUTE.long) !== 0) this.refreshContexts();
+    else if (!sameBase && segment < 6) this.#setContext(segment, this.mode64);
   }
   /** Sets the base alone: WRMSR, WRFSBASE, SWAPGS. */
   setBase(segment: number, base: bigint): void {
@@ -303,7 +319,7 @@ export class StateView {
     if (segment < 6) this.#setContext(segment, this.mode64);
   }
   setAttributes(segment: number, attributes: number): void {
-    this.view.setInt32(segmentOffset(segment) + ATTRIBUTES, attributes, true);
+    this.#setWord(segmentOffset(segment) + ATTRIBUTES, attributes);
   }
 
   /** Recomputes the bases of all address contexts: after the mode or a segment changed by other ways. */
@@ -317,14 +333,14 @@ export class StateView {
     if (contexts === undefined) return;
     const at = segmentOffset(segment) + BASE;
     const real = segment >= FS || !flat;
-    const low = real ? this.view.getInt32(at, true) : 0;
-    const high = real ? this.view.getInt32(at + 4, true) : 0;
+    const low = real ? this.#word(at) : 0;
+    const high = real ? this.#word(at + 4) : 0;
     for (let size = 0; size < 3; size++) {
       const offset = contexts[size] ?? 0;
       // The context of 64-bit addresses is used in 64-bit mode only.
       const zero = size === 2 && segment < FS;
-      this.view.setInt32(offset, zero ? 0 : low, true);
-      this.view.setInt32(offset + 4, zero ? 0 : high, true);
+      this.#setWord(offset, zero ? 0 : low);
+      this.#setWord(offset + 4, zero ? 0 : high);
     }
   }
   /** Writes the masks of all address contexts, which never change, and the bases. */
@@ -349,33 +365,33 @@ export class StateView {
   /** Writes the 512-byte image that FXSAVE64 gives into `fx`; reserved bytes stay as they are. */
   saveFx(fx: Uint8Array): void {
     const image = new DataView(fx.buffer, fx.byteOffset, 512);
-    image.setUint16(FX.fcw, this.low("fcw"), true);
-    image.setUint16(FX.fsw, this.low("fsw"), true);
-    image.setUint8(FX.ftw, this.low("ftw"));
+    image.setUint16(FX.fcw, this.low(STATE.fcw), true);
+    image.setUint16(FX.fsw, this.low(STATE.fsw), true);
+    image.setUint8(FX.ftw, this.low(STATE.ftw));
     image.setUint8(FX.ftw + 1, 0);
-    image.setUint16(FX.fop, this.low("fop"), true);
-    image.setBigUint64(FX.fip, this.long("fip"), true);
-    image.setBigUint64(FX.fdp, this.long("fdp"), true);
-    image.setUint32(FX.mxcsr, this.low("mxcsr"), true);
+    image.setUint16(FX.fop, this.low(STATE.fop), true);
+    image.setBigUint64(FX.fip, this.long(STATE.fip), true);
+    image.setBigUint64(FX.fdp, this.long(STATE.fdp), true);
+    image.setUint32(FX.mxcsr, this.low(STATE.mxcsr), true);
     image.setUint32(FX.mxcsrMask, MXCSR_MASK, true);
     this.#eachStackRegister((at, register) => fx.set(this.bytes.subarray(register, register + 16), at));
     fx.set(this.bytes.subarray(XMM, XMM + 256), FX.xmm);
   }
   loadFx(fx: Uint8Array): void {
     const image = new DataView(fx.buffer, fx.byteOffset, 512);
-    this.setLow("fcw", image.getUint16(FX.fcw, true));
-    this.setLow("fsw", image.getUint16(FX.fsw, true));
-    this.setLow("ftw", image.getUint8(FX.ftw));
-    this.setLow("fop", image.getUint16(FX.fop, true) & 0x7ff);
-    this.setLong("fip", image.getBigUint64(FX.fip, true));
-    this.setLong("fdp", image.getBigUint64(FX.fdp, true));
-    this.setLow("mxcsr", image.getUint32(FX.mxcsr, true) & MXCSR_MASK);
+    this.setLow(STATE.fcw, image.getUint16(FX.fcw, true));
+    this.setLow(STATE.fsw, image.getUint16(FX.fsw, true));
+    this.setLow(STATE.ftw, image.getUint8(FX.ftw));
+    this.setLow(STATE.fop, image.getUint16(FX.fop, true) & 0x7ff);
+    this.setLong(STATE.fip, image.getBigUint64(FX.fip, true));
+    this.setLong(STATE.fdp, image.getBigUint64(FX.fdp, true));
+    this.setLow(STATE.mxcsr, image.getUint32(FX.mxcsr, true) & MXCSR_MASK);
     this.#eachStackRegister((at, register) => this.bytes.set(fx.subarray(at, at + 16), register));
     this.bytes.set(fx.subarray(FX.xmm, FX.xmm + 256), XMM);
   }
   /** The image holds ST0 to ST7 in order; the state holds R0 to R7, of which ST0 is R[TOP]. */
   #eachStackRegister(visit: (at: number, register: number) => void): void {
-    const top = (this.low("fsw") >> 11) & 7;
+    const top = (this.low(STATE.fsw) >> 11) & 7;
     for (let i = 0; i < 8; i++) visit(FX.registers + i * 16, X87_REGISTERS + ((top + i) & 7) * 16);
   }
 
@@ -394,22 +410,29 @@ export class StateView {
       if (field !== undefined) msrs.set(index, this.long(field));
       else if (slot >= 0) msrs.set(index, this.msrSlot(slot));
     }
-    msrs.set(0x3b, this.long("tscOffset"));
+    msrs.set(0x3b, this.long(STATE.tscOffset));
     const fx = new Uint8Array(512);
     this.saveFx(fx);
     return {
       gpr,
-      rip: this.long("rip"),
+      rip: this.long(STATE.rip),
       rflags: BigInt(this.rflags),
       segments,
-      gdtr: { base: this.long("gdtrBase"), limit: this.low("gdtrLimit") },
-      idtr: { base: this.long("idtrBase"), limit: this.low("idtrLimit") },
-      cr0: this.long("cr0"),
-      cr2: this.long("cr2"),
-      cr3: this.long("cr3"),
-      cr4: this.long("cr4"),
-      xcr0: this.long("xcr0"),
-      dr: [this.long("dr0"), this.long("dr1"), this.long("dr2"), this.long("dr3"), this.long("dr6"), this.long("dr7")],
+      gdtr: { base: this.long(STATE.gdtrBase), limit: this.low(STATE.gdtrLimit) },
+      idtr: { base: this.long(STATE.idtrBase), limit: this.low(STATE.idtrLimit) },
+      cr0: this.long(STATE.cr0),
+      cr2: this.long(STATE.cr2),
+      cr3: this.long(STATE.cr3),
+      cr4: this.long(STATE.cr4),
+      xcr0: this.long(STATE.xcr0),
+      dr: [
+        this.long(STATE.dr0),
+        this.long(STATE.dr1),
+        this.long(STATE.dr2),
+        this.long(STATE.dr3),
+        this.long(STATE.dr6),
+        this.long(STATE.dr7),
+      ],
       msrs,
       fx,
     };
@@ -419,14 +442,14 @@ export class StateView {
    * view, decode context) is the caller's to recompute. */
   load(state: CpuState): void {
     for (const [i, name] of GPR_NAMES.entries()) this.setGpr(i, state.gpr[name]);
-    this.setLong("rip", state.rip);
+    this.setLong(STATE.rip, state.rip);
     this.rflags = Number(state.rflags & 0x3f_ffffn);
     for (const { index, field, slot, reset } of MSRS.values()) {
       const value = state.msrs.get(index) ?? reset;
       if (field !== undefined) this.setLong(field, value);
       else if (slot >= 0) this.setMsrSlot(slot, value);
     }
-    this.setLong("tscOffset", state.msrs.get(0x3b) ?? 0n);
+    this.setLong(STATE.tscOffset, state.msrs.get(0x3b) ?? 0n);
     for (const [name, value] of [
       ["cr0", state.cr0],
       ["cr2", state.cr2],
@@ -435,14 +458,14 @@ export class StateView {
     ] as const) {
       this.setLong(name, value);
     }
-    this.setLong("xcr0", state.xcr0);
+    this.setLong(STATE.xcr0, state.xcr0);
     for (const [i, name] of (["dr0", "dr1", "dr2", "dr3", "dr6", "dr7"] as const).entries()) {
       this.setLong(name, state.dr[i] ?? 0n);
     }
-    this.setLong("gdtrBase", state.gdtr.base);
-    this.setLow("gdtrLimit", state.gdtr.limit);
-    this.setLong("idtrBase", state.idtr.base);
-    this.setLow("idtrLimit", state.idtr.limit);
+    this.setLong(STATE.gdtrBase, state.gdtr.base);
+    this.setLow(STATE.gdtrLimit, state.gdtr.limit);
+    this.setLong(STATE.idtrBase, state.idtr.base);
+    this.setLow(STATE.idtrLimit, state.idtr.limit);
     for (const [i, name] of SEGMENT_NAMES.entries()) {
       const { selector, attributes, limit, base } = state.segments[name];
       const low = Number(BigInt.asIntN(32, base));
@@ -453,8 +476,8 @@ export class StateView {
     this.cpl = !this.protectedMode ? 0 : this.virtual8086 ? 3 : (this.attributes(SS) >> ATTRIBUTE.dplShift) & 3;
     this.loadFx(state.fx);
     // What an image holds counts as in use, except that nothing is known of the upper halves.
-    this.setLong("xinuse", 3n);
-    this.setLow("fault", 0);
+    this.setLong(STATE.xinuse, 3n);
+    this.setLow(STATE.fault, 0);
   }
 
   /** The state after RESET; RDX holds the signature of CPUID leaf 1. */

@@ -7,6 +7,7 @@ import { featureOffered } from "../../../isa/cpuid-features.ts";
 import { supportedXcr0 } from "../../../isa/cpuid.ts";
 import { EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE } from "../../../isa/msrs.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
 import { CR0, CR4, CS, type StateView, TR } from "../state-view.ts";
 import type { SystemParts } from "./parts.ts";
@@ -59,12 +60,12 @@ function refuse(): never {
 
 /** Computes what FPU and SSE instructions raise before anything else; part of every change of view. */
 export function deriveAvailability(view: StateView): void {
-  const cr0 = view.low("cr0");
+  const cr0 = view.low(STATE.cr0);
   const switched = (cr0 & CR0.TS) !== 0;
   const emulated = (cr0 & CR0.EM) !== 0;
-  const sse = emulated || (view.low("cr4") & CR4.OSFXSR) === 0;
-  view.setLow("sseState", sse ? EXCEPTION.UD : switched ? EXCEPTION.NM : 0);
-  view.setLow("x87State", emulated || switched ? EXCEPTION.NM : 0);
+  const sse = emulated || (view.low(STATE.cr4) & CR4.OSFXSR) === 0;
+  view.setLow(STATE.sseState, sse ? EXCEPTION.UD : switched ? EXCEPTION.NM : 0);
+  view.setLow(STATE.x87State, emulated || switched ? EXCEPTION.NM : 0);
 }
 
 export class ControlRegisters {
@@ -79,13 +80,13 @@ export class ControlRegisters {
   read(number: number): bigint {
     switch (number) {
       case 0:
-        return this.#view.long("cr0");
+        return this.#view.long(STATE.cr0);
       case 2:
-        return this.#view.long("cr2");
+        return this.#view.long(STATE.cr2);
       case 3:
-        return this.#view.long("cr3");
+        return this.#view.long(STATE.cr3);
       case 4:
-        return this.#view.long("cr4");
+        return this.#view.long(STATE.cr4);
       case 8:
         return BigInt(this.#host.interrupts.taskPriority & 15);
       default:
@@ -100,7 +101,7 @@ export class ControlRegisters {
         this.#writeCr0(unsigned);
         break;
       case 2:
-        this.#view.setLong("cr2", unsigned);
+        this.#view.setLong(STATE.cr2, unsigned);
         break;
       case 3:
         this.#writeCr3(unsigned);
@@ -121,22 +122,22 @@ export class ControlRegisters {
     const view = this.#view;
     if (value > 0xffff_ffffn) refuse();
     const next = ((low32(value) & CR0_BITS) | CR0.ET) >>> 0;
-    const before = view.low("cr0");
+    const before = view.low(STATE.cr0);
     const has = (bit: number) => (next & bit) !== 0;
     if (has(CR0.PG) && !has(CR0.PE)) refuse();
     if (has(CR0.NW) && !has(CR0.CD)) refuse();
     const changed = next ^ before;
-    const efer = view.low("efer");
+    const efer = view.low(STATE.efer);
     if ((changed & CR0.PG) !== 0) {
       if (!has(CR0.PG)) {
         if (view.mode64) refuse();
-        view.setLow("efer", efer & ~EFER_LMA);
+        view.setLow(STATE.efer, efer & ~EFER_LMA);
       } else if ((efer & EFER_LME) !== 0) {
         this.#checkActivation();
-        view.setLow("efer", efer | EFER_LMA);
+        view.setLow(STATE.efer, efer | EFER_LMA);
       }
     }
-    view.setHalves("cr0", next, 0);
+    view.setHalves(STATE.cr0, next, 0);
     if ((changed & (CR0.PG | CR0.PE | CR0.WP)) !== 0) this.#host.flushTlb("all");
     // Leaving protected mode leaves ring 0 only: CPL is 0 already. Entering it keeps CPL 0.
     if ((changed & (CR0.PG | CR0.PE)) !== 0) view.refreshContexts();
@@ -145,7 +146,7 @@ export class ControlRegisters {
   /** Paging goes on with EFER.LME set: PAE must be on, CS not 64-bit code, TR not a 16-bit TSS. [SDM 3 §10.8.5.4] */
   #checkActivation(): void {
     const view = this.#view;
-    if ((view.low("cr4") & CR4.PAE) === 0) refuse();
+    if ((view.low(STATE.cr4) & CR4.PAE) === 0) refuse();
     if ((view.attributes(CS) & (1 << 13)) !== 0) refuse();
     if ((view.attributes(TR) & 0x80) !== 0 && (view.attributes(TR) & TSS_WIDE) === 0) refuse();
   }
@@ -154,8 +155,8 @@ export class ControlRegisters {
     const view = this.#view;
     const high = Number(value >> 32n);
     if ((high & CR3_RESERVED_HIGH) !== 0) refuse();
-    view.setHalves("cr3", low32(value), high);
-    this.#host.flushTlb((view.low("cr4") & CR4.PGE) === 0 ? "all" : "non-global");
+    view.setHalves(STATE.cr3, low32(value), high);
+    this.#host.flushTlb((view.low(STATE.cr4) & CR4.PGE) === 0 ? "all" : "non-global");
   }
 
   #writeCr4(value: bigint): void {
@@ -163,17 +164,17 @@ export class ControlRegisters {
     const next = low32(value);
     if (value > 0xffff_ffffn || (next & ~CR4_BITS) !== 0) refuse();
     if (view.longModeActive && (next & CR4.PAE) === 0) refuse();
-    const changed = next ^ view.low("cr4");
-    view.setHalves("cr4", next, 0);
+    const changed = next ^ view.low(STATE.cr4);
+    view.setHalves(STATE.cr4, next, 0);
     if ((changed & (CR4.PGE | CR4.PSE | CR4.PAE | CR4.SMEP | CR4.SMAP)) !== 0) this.#host.flushTlb("all");
     if (changed !== 0) this.#host.viewChanged();
   }
 
   clearTaskSwitched(): void {
     const view = this.#view;
-    const cr0 = view.low("cr0");
+    const cr0 = view.low(STATE.cr0);
     if ((cr0 & CR0.TS) === 0) return;
-    view.setLow("cr0", cr0 & ~CR0.TS);
+    view.setLow(STATE.cr0, cr0 & ~CR0.TS);
     this.#host.viewChanged();
   }
 
@@ -183,10 +184,10 @@ export class ControlRegisters {
     const allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     const next = low32(value);
     if (value > 0xffff_ffffn || (next & ~allowed) !== 0) refuse();
-    const before = view.low("efer");
+    const before = view.low(STATE.efer);
     const changed = (next ^ before) & ~EFER_LMA;
-    if ((changed & EFER_LME) !== 0 && (view.low("cr0") & CR0.PG) !== 0) refuse();
-    view.setHalves("efer", (next & ~EFER_LMA) | (before & EFER_LMA), 0);
+    if ((changed & EFER_LME) !== 0 && (view.low(STATE.cr0) & CR0.PG) !== 0) refuse();
+    view.setHalves(STATE.efer, (next & ~EFER_LMA) | (before & EFER_LMA), 0);
     if ((changed & EFER_NXE) !== 0) this.#host.flushTlb("all");
     this.#host.viewChanged();
   }
@@ -195,7 +196,7 @@ export class ControlRegisters {
 
   readExtended(index: number): bigint {
     if (index !== 0) refuse();
-    return this.#view.long("xcr0");
+    return this.#view.long(STATE.xcr0);
   }
   writeExtended(index: number, value: bigint): void {
     const supported = supportedXcr0();
@@ -204,7 +205,7 @@ export class ControlRegisters {
     if (index !== 0 || tooWide || (next & ~supported) !== 0 || (next & 1) === 0) refuse();
     // AVX state needs SSE state.
     if ((next & 4) !== 0 && (next & 2) === 0) refuse();
-    this.#view.setHalves("xcr0", next, 0);
+    this.#view.setHalves(STATE.xcr0, next, 0);
     this.#host.viewChanged();
   }
 
@@ -213,11 +214,11 @@ export class ControlRegisters {
   /** #UD for DR4 and DR5 under CR4.DE; #DB by DR7.GD. */
   #checkDebug(number: number): void {
     const view = this.#view;
-    if (number > 7 || ((number === 4 || number === 5) && (view.low("cr4") & CR4.DE) !== 0)) {
+    if (number > 7 || ((number === 4 || number === 5) && (view.low(STATE.cr4) & CR4.DE) !== 0)) {
       throw new GuestFault(EXCEPTION.UD);
     }
-    if ((view.low("dr7") & DR7_GD) !== 0) {
-      view.setLow("dr6", view.low("dr6") | DR6_BD);
+    if ((view.low(STATE.dr7) & DR7_GD) !== 0) {
+      view.setLow(STATE.dr6, view.low(STATE.dr6) | DR6_BD);
       throw new GuestFault(EXCEPTION.DB);
     }
   }

@@ -5,6 +5,7 @@
 
 import { IF, NT, RF, TF, VM } from "../../../isa/flags.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, SS, TR } from "../state-view.ts";
 import { enterProtectedGate, enterRealVector } from "./legacy-gates.ts";
@@ -79,7 +80,7 @@ export class ExceptionUnit {
     if (view.longModeActive) this.#enterLong(vector, errorCode, source, rf);
     else if (view.protectedMode) enterProtectedGate(this.#parts, vector, errorCode, source, rf);
     else enterRealVector(this.#parts, vector);
-    if (vector === EXCEPTION.DB) view.setLow("dr7", view.low("dr7") & ~DR7_GD);
+    if (vector === EXCEPTION.DB) view.setLow(STATE.dr7, view.low(STATE.dr7) & ~DR7_GD);
   }
 
   #enterLong(vector: number, errorCode: number | undefined, source: EventSource, rf: number): void {
@@ -87,9 +88,9 @@ export class ExceptionUnit {
     const ext = source === "software" ? 0 : 1;
     const gateError = (vector << 3) | IDT_ERROR | ext;
     const entry = vector * 16;
-    if (entry + 15 > view.low("idtrLimit")) throw new GuestFault(EXCEPTION.GP, gateError);
-    const tableLow = view.low("idtrBase");
-    const tableHigh = view.high("idtrBase");
+    if (entry + 15 > view.low(STATE.idtrLimit)) throw new GuestFault(EXCEPTION.GP, gateError);
+    const tableLow = view.low(STATE.idtrBase);
+    const tableHigh = view.high(STATE.idtrBase);
     memory.load64(addLow(tableLow, entry), tableHigh + carry(tableLow, entry), true);
     const gateLow = memory.low;
     const gateHigh = memory.high;
@@ -124,7 +125,7 @@ export class ExceptionUnit {
     stack.push(8, view.gprLow(4), view.gprHigh(4));
     stack.push(8, flags | rf, 0);
     stack.push(8, view.selector(CS), 0);
-    stack.push(8, view.low("rip"), view.high("rip"));
+    stack.push(8, view.low(STATE.rip), view.high(STATE.rip));
     if (errorCode !== undefined) stack.push(8, errorCode, 0);
 
     // Nothing below can fault.
@@ -133,7 +134,7 @@ export class ExceptionUnit {
     segments.assign(CS, (selector & 0xfffc) | newCpl);
     view.cpl = newCpl;
     stack.commit();
-    view.setHalves("rip", targetLow, targetHigh);
+    view.setHalves(STATE.rip, targetLow, targetHigh);
     view.systemFlags &= type === 14 ? ~(TF | NT | RF | VM | IF) : ~(TF | NT | RF | VM);
     if (newCpl !== cpl || !was64 || (flags & TF) !== 0) host.viewChanged();
   }

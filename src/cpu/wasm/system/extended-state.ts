@@ -6,7 +6,7 @@
 
 import { supportedXcr0, XSAVE_HEADER_END, xsaveAreaBytes } from "../../../isa/cpuid.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
-import { XMM, YMM_HIGH } from "../../../isa/state.ts";
+import { STATE, XMM, YMM_HIGH } from "../../../isa/state.ts";
 import { GuestFault } from "../engine-host.ts";
 import { CR4, MXCSR_MASK, type StateView } from "../state-view.ts";
 import type { LinearMemory } from "./linear-memory.ts";
@@ -60,7 +60,7 @@ export class ExtendedState {
   }
   /** Whether FXSAVE carries XMM registers: CR4.OSFXSR. */
   #hasSse(): boolean {
-    return (this.#view.low("cr4") & CR4.OSFXSR) !== 0;
+    return (this.#view.low(STATE.cr4) & CR4.OSFXSR) !== 0;
   }
 
   fxrstor(address: bigint, wide: boolean): void {
@@ -76,7 +76,7 @@ export class ExtendedState {
   }
   /** Puts the registers' present SSE state into the area, so that loading it changes nothing. */
   #keepSse(): void {
-    this.#words.setUint32(MXCSR, this.#view.low("mxcsr"), true);
+    this.#words.setUint32(MXCSR, this.#view.low(STATE.mxcsr), true);
     this.#area.set(this.#view.bytes.subarray(XMM, XMM + XMM_AREA.bytes), XMM_AREA.offset);
   }
 
@@ -112,7 +112,7 @@ export class ExtendedState {
     this.#read(address, (mask & AVX) !== 0 ? xsaveAreaBytes(mask) : XSAVE_HEADER_END);
     const present = this.#words.getUint32(XSTATE_BV, true);
     // A bit that XCR0 lacks, the compacted format, or reserved bytes in the header.
-    const foreign = present & ~this.#view.low("xcr0");
+    const foreign = present & ~this.#view.low(STATE.xcr0);
     let reserved = this.#words.getUint32(XSTATE_BV + 4, true);
     for (let i = XCOMP_BV; i < XCOMP_BV + 16; i += 4) reserved |= this.#words.getUint32(i, true);
     if (foreign !== 0 || reserved !== 0) throw new GuestFault(EXCEPTION.GP, 0);
@@ -142,11 +142,11 @@ export class ExtendedState {
     else this.#area.set(xmm, XMM_AREA.offset);
     // MXCSR belongs to SSE and AVX together, and is loaded whatever XSTATE_BV says [SDM 1 §13.8.1].
     const loaded = (mask & (SSE | AVX)) !== 0;
-    this.#words.setUint32(MXCSR, loaded ? mxcsr : this.#view.low("mxcsr"), true);
+    this.#words.setUint32(MXCSR, loaded ? mxcsr : this.#view.low(STATE.mxcsr), true);
   }
 
   #enabled(requested: bigint): number {
-    return Number(BigInt.asUintN(32, requested)) & this.#view.low("xcr0") & supportedXcr0();
+    return Number(BigInt.asUintN(32, requested)) & this.#view.low(STATE.xcr0) & supportedXcr0();
   }
 }
 

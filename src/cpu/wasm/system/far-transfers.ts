@@ -1,6 +1,7 @@
 /** Far JMP, CALL and RET: direct, through call gates, to other privilege levels. [SDM 2 JMP, CALL, RET; SDM 3 §5.8] */
 
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, SS, TR } from "../state-view.ts";
 import { checkReturnCode, checkTarget, fetchReturnStack, type OperandBits } from "./interrupt-return.ts";
@@ -77,14 +78,14 @@ function checkLongCode({ view, segments }: SystemParts, selector: number): void 
 function enterCode({ host, view }: SystemParts, target: CodeTarget): void {
   view.setSegment(CS, target.selector, target.attributes, target.limit, target.base, 0);
   view.cpl = target.selector & 3;
-  view.setHalves("rip", target.offsetLow, target.offsetHigh);
+  view.setHalves(STATE.rip, target.offsetLow, target.offsetHigh);
   host.viewChanged();
 }
 
 /** Real and virtual-8086 mode: the offset is checked against CS's limit, which stays. */
 function enterRealCode({ host, view, segments }: SystemParts, selector: number, offset: number): void {
   segments.assignReal(CS, selector);
-  view.setHalves("rip", offset, 0);
+  view.setHalves(STATE.rip, offset, 0);
   host.viewChanged();
 }
 
@@ -145,7 +146,7 @@ export function farJump(parts: SystemParts, value: number, offset: bigint, bits:
 /** Pushes CS and RIP on the stack in hand. */
 function pushReturn({ view, stack }: SystemParts, bytes: PushBytes): void {
   stack.push(bytes, view.selector(CS), 0);
-  stack.push(bytes, view.low("rip"), view.high("rip"));
+  stack.push(bytes, view.low(STATE.rip), view.high(STATE.rip));
 }
 
 export function farCall(parts: SystemParts, value: number, offset: bigint, bits: OperandBits): void {
@@ -286,7 +287,7 @@ export function farReturn(parts: SystemParts, bits: OperandBits, release: number
   view.setSegment(CS, selector, attributes, limit, base, 0);
   view.cpl = rpl;
   stack.commit();
-  view.setHalves("rip", low, high);
+  view.setHalves(STATE.rip, low, high);
   if (outer) segments.dropPrivileged(rpl);
   host.viewChanged();
 }

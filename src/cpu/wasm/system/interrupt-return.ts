@@ -2,6 +2,7 @@
 
 import { AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VIF, VIP, VM } from "../../../isa/flags.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, DS, ES, FS, GS, SS, TR } from "../state-view.ts";
 import { canonical } from "./linear-memory.ts";
@@ -53,7 +54,7 @@ function returnReal(parts: SystemParts, bits: OperandBits): void {
   if (ip > view.limit(CS)) throw new GuestFault(EXCEPTION.GP, 0);
   stack.commit();
   segments.assignReal(CS, selector);
-  view.setHalves("rip", ip, 0);
+  view.setHalves(STATE.rip, ip, 0);
   // VM, VIF and VIP stay; so does IOPL in virtual-8086 mode.
   returnFlags(parts, flags, RETURNED_FLAGS | IF | (virtual ? 0 : IOPL), bits);
   host.viewChanged();
@@ -129,7 +130,7 @@ function returnProtected(parts: SystemParts, bits: OperandBits): void {
   view.setSegment(CS, selector, attributes, limit, base, 0);
   view.cpl = rpl;
   stack.commit();
-  view.setHalves("rip", ripLow, ripHigh);
+  view.setHalves(STATE.rip, ripLow, ripHigh);
   const before = view.systemFlags;
   returnFlags(parts, flags, flagsMask(cpl, before), bits);
   if (rpl > cpl) segments.dropPrivileged(rpl);
@@ -148,6 +149,6 @@ function returnVirtual({ host, view, stack }: SystemParts, ip: number, selector:
   }
   view.cpl = 3;
   view.setGprHalves(RSP, pointer, 0);
-  view.setHalves("rip", ip, 0);
+  view.setHalves(STATE.rip, ip, 0);
   host.viewChanged();
 }

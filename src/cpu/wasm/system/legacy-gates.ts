@@ -5,6 +5,7 @@
 
 import { AC, IF, NT, RF, TF, VM } from "../../../isa/flags.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, DS, ES, FS, GS, SS, TR } from "../state-view.ts";
 import type { EventSource, SystemParts } from "./parts.ts";
@@ -16,15 +17,15 @@ const IDT_ERROR = 2;
 /** Real mode: the vector table at IDTR, no error codes. */
 export function enterRealVector({ host, view, memory, segments, stack }: SystemParts, vector: number): void {
   const entry = vector * 4;
-  if (entry + 3 > view.low("idtrLimit")) throw new GuestFault(EXCEPTION.GP, 0);
-  const target = memory.load32((view.low("idtrBase") + entry) >>> 0, 0, true);
+  if (entry + 3 > view.low(STATE.idtrLimit)) throw new GuestFault(EXCEPTION.GP, 0);
+  const target = memory.load32((view.low(STATE.idtrBase) + entry) >>> 0, 0, true);
   stack.useCurrent(true, 0);
   stack.push(2, view.rflags, 0);
   stack.push(2, view.selector(CS), 0);
-  stack.push(2, view.low("rip"), 0);
+  stack.push(2, view.low(STATE.rip), 0);
   stack.commit();
   segments.assignReal(CS, target >>> 16);
-  view.setHalves("rip", target & 0xffff, 0);
+  view.setHalves(STATE.rip, target & 0xffff, 0);
   view.systemFlags &= ~(IF | TF | AC | RF);
   host.viewChanged();
 }
@@ -55,8 +56,8 @@ export function enterProtectedGate(
   const ext = source === "software" ? 0 : 1;
   const gateError = (vector << 3) | IDT_ERROR | ext;
   const entry = vector * 8;
-  if (entry + 7 > view.low("idtrLimit")) throw new GuestFault(EXCEPTION.GP, gateError);
-  memory.load64((view.low("idtrBase") + entry) >>> 0, 0, true);
+  if (entry + 7 > view.low(STATE.idtrLimit)) throw new GuestFault(EXCEPTION.GP, gateError);
+  memory.load64((view.low(STATE.idtrBase) + entry) >>> 0, 0, true);
   const gateLow = memory.low;
   const gateHigh = memory.high;
   const type = (gateHigh >>> 8) & 0x1f;
@@ -105,7 +106,7 @@ export function enterProtectedGate(
   }
   stack.push(bytes, flags | rf, 0);
   stack.push(bytes, view.selector(CS), 0);
-  stack.push(bytes, view.low("rip"), 0);
+  stack.push(bytes, view.low(STATE.rip), 0);
   if (errorCode !== undefined) stack.push(bytes, errorCode, 0);
 
   // Nothing below can fault.
@@ -115,6 +116,6 @@ export function enterProtectedGate(
   view.setSegment(CS, (selector & 0xfffc) | newCpl, attributes | ATTRIBUTE.accessed, limit, base, 0);
   view.cpl = newCpl;
   stack.commit();
-  view.setHalves("rip", target, 0);
+  view.setHalves(STATE.rip, target, 0);
   host.viewChanged();
 }

@@ -5,8 +5,9 @@
  */
 
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
-import { ATTRIBUTE, CS, FS, LDTR, SS, type StateView } from "../state-view.ts";
+import { ATTRIBUTE, CS, DS, ES, FS, GS, LDTR, SS, type StateView } from "../state-view.ts";
 import type { LinearMemory } from "./linear-memory.ts";
 
 /** An error code that names a selector. `ext` is 1 where an event outside the program is being delivered. */
@@ -57,6 +58,9 @@ export function isWritableData(attributes: number): boolean {
   return (attributes & mask) === (ATTRIBUTE.memory | ATTRIBUTE.writable);
 }
 
+/** Those that a return to an outer ring may have to drop. */
+const DATA_SEGMENTS: readonly number[] = [ES, DS, FS, GS];
+
 export class SegmentUnit {
   readonly #view: StateView;
   readonly #memory: LinearMemory;
@@ -91,9 +95,9 @@ export class SegmentUnit {
     let baseLow: number;
     let baseHigh: number;
     if ((selector & 4) === 0) {
-      if (offset + bytes - 1 > view.low("gdtrLimit")) return false;
-      baseLow = view.low("gdtrBase");
-      baseHigh = view.high("gdtrBase");
+      if (offset + bytes - 1 > view.low(STATE.gdtrLimit)) return false;
+      baseLow = view.low(STATE.gdtrBase);
+      baseHigh = view.high(STATE.gdtrBase);
     } else {
       if ((view.attributes(LDTR) & ATTRIBUTE.present) === 0 || offset + bytes - 1 > view.limit(LDTR)) return false;
       baseLow = view.baseLow(LDTR);
@@ -205,7 +209,7 @@ export class SegmentUnit {
 
   /** After a return to a less privileged ring: data segments that it may not use become null [SDM 2 RET, IRET]. */
   dropPrivileged(cpl: number): void {
-    for (const segment of [0, 3, FS, FS + 1]) {
+    for (const segment of DATA_SEGMENTS) {
       const attributes = this.#view.attributes(segment);
       const conformingCode = isCode(attributes) && isConforming(attributes);
       if ((attributes & ATTRIBUTE.present) === 0 || conformingCode || dplOf(attributes) >= cpl) continue;

@@ -8,6 +8,7 @@ import type { EngineHelperName } from "../../../isa/engine-helpers.ts";
 import { IOPL } from "../../../isa/flags.ts";
 import { IA32_APIC_BASE, isCanonical } from "../../../isa/msrs.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault, type Helpers } from "../engine-host.ts";
 import { CR4, StateView } from "../state-view.ts";
 import { ControlRegisters, deriveAvailability } from "./control-registers.ts";
@@ -104,9 +105,9 @@ export class SystemUnit {
     return cpuid(leaf >>> 0, subleaf >>> 0, {
       ...this.#place,
       tscHz: host.clock.tscHz,
-      osxsave: (view.low("cr4") & CR4.OSXSAVE) !== 0,
+      osxsave: (view.low(STATE.cr4) & CR4.OSXSAVE) !== 0,
       apicEnabled: ((host.interrupts.readMsr(IA32_APIC_BASE) ?? 0n) & APIC_BASE_ENABLE) !== 0n,
-      xcr0: view.low("xcr0"),
+      xcr0: view.low(STATE.xcr0),
     });
   }
 

@@ -6,6 +6,7 @@
  * flag tells the guest that all processors agree.
  */
 
+import { STATE } from "../../../isa/state.ts";
 import { MSR_KVM_SYSTEM_TIME_NEW, MSRS } from "../../../isa/msrs.ts";
 import type { EngineHost } from "../engine-host.ts";
 import type { StateView } from "../state-view.ts";
@@ -54,17 +55,17 @@ export class Timestamp {
   }
   /** The counter as the guest reads it. */
   read(): bigint {
-    return BigInt.asUintN(64, BigInt(this.#ticks(this.#host.clock.now())) + this.#view.long("tscOffset"));
+    return BigInt.asUintN(64, BigInt(this.#ticks(this.#host.clock.now())) + this.#view.long(STATE.tscOffset));
   }
   /** WRMSR to the counter: the adjustment changes by as much. [SDM 3 §18.17.3] */
   write(value: bigint): void {
     this.adjustment = value - BigInt(this.#ticks(this.#host.clock.now()));
   }
   get adjustment(): bigint {
-    return this.#view.long("tscOffset");
+    return this.#view.long(STATE.tscOffset);
   }
   set adjustment(value: bigint) {
-    this.#view.setLong("tscOffset", BigInt.asUintN(64, value));
+    this.#view.setLong(STATE.tscOffset, BigInt.asUintN(64, value));
     this.publish();
   }
 
