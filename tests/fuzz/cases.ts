@@ -15,6 +15,7 @@ const MAX_CODE_BYTES = 95;
 export const BATCH_CASES = MAX_CASES - SLOTS_PER_PAGE;
 const JMP_BYTES = 5;
 const INT3 = 0xcc;
+const JMP = 0xe9;
 const CODE_LOW = Number(CODE_ADDRESS & 0xffff_ffffn);
 const CODE_HIGH = Number(CODE_ADDRESS >> 32n);
 const WINDOW_SEAM_LOW = Number(BASE & 0xffff_ffffn) + WINDOW_DISTANCE + WINDOW_SEAM;
@@ -32,15 +33,19 @@ export interface CaseInstruction {
   readonly definesFlags: boolean;
   readonly approximate: boolean;
   readonly wild: boolean;
+  /** Not 0 for a jump, which may pass over what follows. */
+  readonly branchBytes: number;
 }
 
 /** What is undefined after instructions that run in order, and whether any of them read what was undefined. */
 export function followFlags(instructions: readonly CaseInstruction[]): { undefinedFlags: number; wellDefined: boolean } {
   let undefinedFlags = 0;
   let wellDefined = true;
+  let jumped = false;
   for (const instruction of instructions) {
     if ((instruction.readsFlags & undefinedFlags) !== 0) wellDefined = false;
-    if (instruction.definesFlags) undefinedFlags = 0;
+    if (instruction.definesFlags && !jumped) undefinedFlags = 0;
+    if (instruction.branchBytes !== 0) jumped = true;
     undefinedFlags |= instruction.undefinedFlags;
   }
   return { undefinedFlags, wellDefined };
@@ -138,9 +143,8 @@ export class CaseMaker {
         undefinedFlags,
       });
       if (length + instruction.bytes.length > MAX_CODE_BYTES) break;
-      if (instruction.definesFlags) undefinedFlags = 0;
-      undefinedFlags |= instruction.undefinedFlags;
       generated.push(instruction);
+      ({ undefinedFlags } = followFlags(generated));
       length += instruction.bytes.length;
       if (instruction.approximate) break;
     }
@@ -161,15 +165,18 @@ export class CaseMaker {
 
 /** Lays cases of different slots out as one batch. */
 export function toBatch(cases: readonly TestCase[], window: Uint8Array): Batch {
-  const code = new Uint8Array(CODE_BYTES).fill(INT3);
+  const from = cases.reduce((least, { codeOffset }) => Math.min(least, codeOffset), CODE_BYTES);
+  const to = cases.reduce((most, { codeOffset, code }) => Math.max(most, codeOffset + code.length), 0) + JMP_BYTES;
+  const code = new Uint8Array(to - from).fill(INT3);
   const view = new DataView(code.buffer);
   const inputs = new Uint8Array(cases.length * BLOCK.size);
   for (const [index, test] of cases.entries()) {
     inputs.set(test.input, index * BLOCK.size);
-    code.set(test.code, test.codeOffset);
-    const end = test.codeOffset + test.code.length;
-    code[end] = 0xe9;
-    view.setInt32(end + 1, FINISH_DISTANCE - end, true);
+    const start = test.codeOffset - from;
+    code.set(test.code, start);
+    const end = start + test.code.length;
+    code[end] = JMP;
+    view.setInt32(end + 1, FINISH_DISTANCE - (from + end), true);
   }
-  return { count: cases.length, code, inputs, window };
+  return { count: cases.length, code, codeOffset: from, inputs, window };
 }

@@ -3,7 +3,7 @@
 import { ARITHMETIC, IF, IOPL } from "../../src/isa/flags.ts";
 import { GPR_NAMES } from "../../src/cpu/vcpu.ts";
 import { anyUndefined, type TestCase } from "./cases.ts";
-import { BLOCK, NO_EXCEPTION } from "./layout.ts";
+import { BLOCK, HOT_REACH, NO_EXCEPTION, WINDOW_READ_ONLY, WINDOW_SEAM } from "./layout.ts";
 
 /** IF and IOPL are the host's own where KVM runs ring 3 natively. */
 const HIDDEN_FLAGS = IF | IOPL;
@@ -60,6 +60,16 @@ function blockEqual(test: TestCase, a: Int32Array, b: Int32Array, index: number)
   const flags = start + BLOCK.rflags / WORD;
   if ((((a[flags] ?? 0) ^ (b[flags] ?? 0)) & comparedFlags(test, a, index)) !== 0) return false;
   return a[flags + 1] === b[flags + 1];
+}
+
+/** Whether the window's pages are equal at the batch's end, but for the hot bytes: those are the last case's. */
+export function windowsEqual(a: Uint8Array, b: Uint8Array): boolean {
+  const seam = WINDOW_SEAM - WINDOW_READ_ONLY;
+  const parts = [
+    [0, seam - HOT_REACH],
+    [seam + HOT_REACH, a.length],
+  ] as const;
+  return parts.every(([from, to]) => Buffer.compare(a.subarray(from, to), b.subarray(from, to)) === 0);
 }
 
 /** What differs in one case's blocks, in words. */

@@ -1,6 +1,6 @@
 /** Random encodings of the instruction table's forms, for 64-bit mode at ring 3. */
 
-import { AF, ARITHMETIC, CF, IF, IOPL, ZF } from "../../src/isa/flags.ts";
+import { AF, ARITHMETIC, CF, IF, IOPL, PF, ZF } from "../../src/isa/flags.ts";
 import { type Form, type Instruction, parseForm } from "../../src/isa/instruction.ts";
 import type { CaseContext, GeneratedInstruction, Generator } from "./generator.ts";
 import { ROLE } from "./inputs.ts";
@@ -14,7 +14,7 @@ import type { Random } from "./random.ts";
 const EXCLUDED = new RegExp(
   "^(CPUID|RDTSCP?|RDRAND|RDSEED|RDPID|RDPMC|XGETBV|INT|INT1|INTO|IRET[DQ]?|SYSCALL|SYSENTER|SYSRET|SYSEXIT|LAR|LSL|" +
     "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|(CALL|JMP) far.*|RETF.*|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|VMM?CALL|" +
-    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S)$",
+    "(FX|X)(SAVE|RSTOR).*|FN?(SAVE|STENV)|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S)$",
 );
 /** Results within a bound only. */
 const APPROXIMATE = /^(RCP|RSQRT)[PS]S$/;
@@ -24,6 +24,7 @@ const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|U?COMIS[SD]|POPCNT
 const READS: readonly (readonly [RegExp, number])[] = [
   [/^(ADC|SBB|RCL|RCR|CMC|SALC)$/, CF],
   [/^(J|SET|CMOV)(N?[OBZSP]|N?BE|N?L|N?LE|N?C|N?AE?|N?E|N?GE?|P[EO]|[ABGL]E?|NBE|NLE)$/, ARITHMETIC & ~AF],
+  [/^FCMOVN?(B|E|BE|U)$/, CF | PF | ZF],
   [/^(Jcc|SETcc|CMOVcc)$/, ARITHMETIC & ~AF],
   [/^(LOOPN?[EZ]|LOOPcc)$/, ZF],
   [/^(LAHF|PUSHF.?)$/, ARITHMETIC],

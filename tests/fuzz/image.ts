@@ -36,8 +36,9 @@ export const WINDOW_BYTES = 3 * PAGE;
 export interface Batch {
   /** 1 to MAX_CASES. */
   readonly count: number;
-  /** CODE_BYTES of code; INT3 where there is none. */
+  /** Code from `codeOffset` of the code area on; INT3 where there is none, as everywhere else in the area. */
   readonly code: Uint8Array;
+  readonly codeOffset: number;
   /** `count` blocks, see BLOCK. */
   readonly inputs: Uint8Array;
   /** WINDOW_BYTES, before the first case. The hot bytes come from each case's block. */
@@ -143,21 +144,37 @@ export function writeSystem(ram: Uint8Array): void {
   ram.set(Buffer.from(RUNTIME_BASE64, "base64"), PHYSICAL.stubs);
 }
 
-/** Puts a batch into RAM; the engine then starts from `startState`. */
-export function writeBatch(ram: Uint8Array, batch: Batch): void {
-  if (batch.count < 1 || batch.count > MAX_CASES) {
-    throw new RangeError(`write a batch: ${batch.count} cases, wanted 1 to ${MAX_CASES}`);
+const INT3 = 0xcc;
+
+/** Puts batches into an engine's RAM; the engine then starts from `startState`. */
+export class BatchWriter {
+  readonly #ram: Uint8Array;
+  readonly #view: DataView;
+  /** What the last batch wrote of the code area. */
+  #written = { from: 0, to: CODE_BYTES };
+
+  constructor(ram: Uint8Array) {
+    this.#ram = ram;
+    this.#view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
   }
-  ram.set(batch.code, PHYSICAL.code);
-  ram.set(batch.inputs, PHYSICAL.inputs);
-  ram.set(batch.window, PHYSICAL.window);
-  ram.set(batch.window.subarray(PAGE), PHYSICAL.template);
-  const view = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
-  view.setBigUint64(PHYSICAL.data + DATA.input, INPUT_ADDRESS, true);
-  view.setBigUint64(PHYSICAL.data + DATA.output, OUTPUT_ADDRESS, true);
-  view.setBigUint64(PHYSICAL.data + DATA.remaining, BigInt(batch.count), true);
-  view.setBigUint64(PHYSICAL.data + DATA.cr2, 0n, true);
-  view.setBigUint64(PHYSICAL.data + DATA.errorCode, 0n, true);
+
+  write({ count, code, codeOffset, inputs, window }: Batch): void {
+    if (count < 1 || count > MAX_CASES) {
+      throw new RangeError(`write a batch: ${count} cases, wanted 1 to ${MAX_CASES}`);
+    }
+    const ram = this.#ram;
+    ram.fill(INT3, PHYSICAL.code + this.#written.from, PHYSICAL.code + this.#written.to);
+    ram.set(code, PHYSICAL.code + codeOffset);
+    this.#written = { from: codeOffset, to: codeOffset + code.length };
+    ram.set(inputs, PHYSICAL.inputs);
+    ram.set(window, PHYSICAL.window);
+    ram.set(window.subarray(PAGE), PHYSICAL.template);
+    this.#view.setBigUint64(PHYSICAL.data + DATA.input, INPUT_ADDRESS, true);
+    this.#view.setBigUint64(PHYSICAL.data + DATA.output, OUTPUT_ADDRESS, true);
+    this.#view.setBigUint64(PHYSICAL.data + DATA.remaining, BigInt(count), true);
+    this.#view.setBigUint64(PHYSICAL.data + DATA.cr2, 0n, true);
+    this.#view.setBigUint64(PHYSICAL.data + DATA.errorCode, 0n, true);
+  }
 }
 
 /** What an engine's host does to end a case that does not end: leaves a frame, as if vector HUNG had been raised. */

@@ -91,6 +91,7 @@ export class InputMaker {
     block.fill(0, 0, BLOCK.hot);
     view.setUint16(at + BLOCK.fx, 0x37f, true);
     view.setUint32(at + BLOCK.fx + 24, this.#mxcsr(random), true);
+    if (random.chance(0.3)) this.#x87(random, view, at, block);
     const xmm = random.below((POOL_BYTES - 256) / 16) * 16;
     block.set(this.#pool.subarray(xmm, xmm + 256), BLOCK.fx + 160);
     const hot = random.below((POOL_BYTES - BLOCK.hotBytes) / 16) * 16;
@@ -128,6 +129,31 @@ export class InputMaker {
     if (place < 0 || place > BLOCK.hotBytes - 8) return;
     view.setUint32(at + BLOCK.hot + place, FINISHED_LOW, true);
     view.setUint32(at + BLOCK.hot + place + 4, FINISHED_HIGH, true);
+  }
+
+  /** x87 registers in use: values of the pool as significands under near exponents, any precision and rounding. */
+  #x87(random: Random, view: DataView, at: number, block: Uint8Array): void {
+    const rounding = random.chance(0.5) ? 0x37f : 0x7f | (random.below(16) << 8);
+    view.setUint16(at + BLOCK.fx, random.chance(0.05) ? rounding & ~random.below(64) : rounding, true);
+    view.setUint16(at + BLOCK.fx + 2, (random.below(8) << 11) | (random.u32() & 0x4700), true);
+    view.setUint8(at + BLOCK.fx + 4, random.chance(0.6) ? 0xff : random.below(256));
+    for (let register = 0; register < 8; register++) {
+      const place = BLOCK.fx + 32 + 16 * register;
+      const from = random.below(POOL_BYTES / 8) * 8;
+      block.set(this.#pool.subarray(from, from + 8), place);
+      const kind = random.below(16);
+      // Most numbers are normal: the integer bit set, the exponent near that of 1. The rest is zero, special or odd.
+      let exponent = 0x3fff + random.below(140) - 70;
+      if (kind === 0) exponent = 0;
+      else if (kind === 1) exponent = 0x7fff;
+      else if (kind === 2) exponent = random.below(0x8000);
+      if (kind === 3) {
+        block.fill(0, place, place + 8);
+        exponent = 0;
+      } else if (kind !== 0 && kind !== 4) block[place + 7] = (block[place + 7] ?? 0) | 0x80;
+      if (kind === 1 && random.chance(0.5)) block.fill(0, place, place + 7);
+      view.setUint16(at + place + 8, exponent | (random.below(2) << 15), true);
+    }
   }
 
   /** Mostly the default; else any rounding, DAZ, FTZ, sticky flags; rarely an exception unmasked. */

@@ -6,13 +6,13 @@ import { GuestMemory } from "../../src/memory/guest-memory.ts";
 import {
   type Batch,
   type BatchResult,
+  BatchWriter,
   CODE_ADDRESS,
   handlerAddress,
   type Ring3Engine,
   readResult,
   remainingCases,
   startState,
-  writeBatch,
   writeHungFrame,
   writeSystem,
 } from "./image.ts";
@@ -25,6 +25,7 @@ export class InterpreterEngine implements Ring3Engine {
   readonly name = "wasm";
   readonly #memory = GuestMemory.create(RAM_BYTES);
   readonly #ram: Uint8Array;
+  readonly #writer: BatchWriter;
   readonly #vcpu: Vcpu;
   #done = false;
 
@@ -32,6 +33,8 @@ export class InterpreterEngine implements Ring3Engine {
   constructor(create: (memory: GuestMemory, host: VcpuHost) => Vcpu = (memory, host) => new PortableVcpu(memory, host)) {
     const offset = this.#memory.regions[0]?.offset ?? 0;
     this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
+    this.#writer = new BatchWriter(this.#ram);
+    writeSystem(this.#ram);
     this.#vcpu = create(this.#memory, {
       bus: {
         readPort: () => 0,
@@ -53,8 +56,7 @@ export class InterpreterEngine implements Ring3Engine {
   }
 
   run(batch: Batch): BatchResult {
-    writeSystem(this.#ram);
-    writeBatch(this.#ram, batch);
+    this.#writer.write(batch);
     this.#vcpu.state.load(startState());
     this.#done = false;
     let progress = performance.now();

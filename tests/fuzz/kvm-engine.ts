@@ -10,12 +10,12 @@ import type { Sys } from "../../src/sys/sys.ts";
 import {
   type Batch,
   type BatchResult,
+  BatchWriter,
   CODE_ADDRESS,
   handlerAddress,
   type Ring3Engine,
   readResult,
   startState,
-  writeBatch,
   writeHungFrame,
   writeSystem,
 } from "./image.ts";
@@ -32,6 +32,7 @@ export class KvmEngine implements Ring3Engine {
   readonly #vcpu: VcpuFile;
   readonly #memory: GuestMemory;
   readonly #ram: Uint8Array;
+  readonly #writer: BatchWriter;
 
   constructor() {
     this.#sys = linuxSys();
@@ -40,6 +41,7 @@ export class KvmEngine implements Ring3Engine {
     this.#memory = GuestMemory.create(RAM_BYTES);
     const { offset } = this.#memory.regions[0] ?? { offset: 0 };
     this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
+    this.#writer = new BatchWriter(this.#ram);
     const address = this.#sys.addressOf(this.#memory.memory.buffer) + BigInt(offset);
     this.#vm.setMemory({ slot: 0, guestPhysical: 0, sizeBytes: RAM_BYTES, address });
     this.#vcpu = this.#vm.createVcpu(0);
@@ -48,7 +50,7 @@ export class KvmEngine implements Ring3Engine {
   }
 
   run(batch: Batch): BatchResult {
-    writeBatch(this.#ram, batch);
+    this.#writer.write(batch);
     const start = startState();
     loadState(this.#vcpu, start);
     loadFx(this.#vcpu, start.fx);

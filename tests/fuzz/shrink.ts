@@ -15,7 +15,15 @@ function withInput(test: TestCase, change: (input: Uint8Array) => void): TestCas
   return { ...test, input };
 }
 
-const NOTHING = { name: DROPPED, undefinedFlags: 0, readsFlags: 0, definesFlags: false, approximate: false, wild: false };
+const NOTHING = {
+  name: DROPPED,
+  undefinedFlags: 0,
+  readsFlags: 0,
+  definesFlags: false,
+  approximate: false,
+  wild: false,
+  branchBytes: 0,
+};
 
 /** NOPs of the same length keep every address. */
 function withoutInstruction(index: number): Change {

@@ -122,8 +122,8 @@ export function replayVectors(file: VectorFile, maker: CaseMaker, engine: Ring3E
       const bytes = new Uint8Array(Buffer.from(code, "hex"));
       const approximate = /^(RCP|RSQRT)/.test(name);
       const wild = isWild(name);
-      const instruction = { name, bytes, undefinedFlags, readsFlags: 0, definesFlags: false, approximate, wild };
-      const test = maker.makeWith(number, bytes, [instruction], undefinedFlags);
+      const flags = { undefinedFlags, readsFlags: 0, definesFlags: false, branchBytes: 0 };
+      const test = maker.makeWith(number, bytes, [{ name, bytes, approximate, wild, ...flags }], undefinedFlags);
       if (slots.has(test.codeOffset >> 8)) flush();
       slots.add(test.codeOffset >> 8);
       pending.push({ test, changes });
