@@ -126,8 +126,14 @@ export const CONTROL: readonly Instruction[] = [
     name: "CALL indirect",
     forms: ["FF /2 Ev f64"],
     effect(m, src) {
-      const target = indirectTarget(m, src);
-      pushReturn(m);
+      const { operandSize } = m.context;
+      const target = m.fit(m.read(src), 64);
+      // The stack is checked before the target, but nothing is written where the target is refused.
+      const address = m.stackAddress(-operandSize / 8);
+      const place = m.loadForWrite(address, operandSize);
+      m.requireCanonical(target);
+      m.store(address, operandSize, m.fit(m.nextRip(), operandSize), place);
+      m.dropStack(-operandSize / 8);
       m.jump(target);
     },
     uses: STACK,

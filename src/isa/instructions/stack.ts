@@ -114,10 +114,15 @@ function enter(m: Semantics, frame: Operand, nesting: Operand): void {
   m.when(
     m.isZero(level),
     () => {
-      m.push(m.gpr(RBP, operandSize), operandSize);
-      const base = m.gpr(RSP, 64);
+      const slot = m.stackAddress(-operandSize / 8);
+      const place = m.loadForWrite(slot, operandSize);
+      const base = m.sub(m.gpr(RSP, 64), operandSize / 8);
+      const top = m.sub(base, m.fit(bytes, 64));
+      // Where the stack ends now must be writable [SDM 2, ENTER].
+      m.loadForWrite(m.stackLinear(top), operandSize);
+      m.store(slot, operandSize, m.gpr(RBP, operandSize), place);
       m.setGpr(RBP, operandSize, m.fit(base, operandSize));
-      m.setStackPointer(m.sub(base, m.fit(bytes, 64)));
+      m.setStackPointer(top);
     },
     () => m.call("enterNested", [bytes, level, m.i32(operandSize), m.i32(stackSize)]),
   );

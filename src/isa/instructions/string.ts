@@ -128,8 +128,9 @@ function loadString(m: Semantics, bits: Bits): void {
 
 function compareStrings(m: Semantics, bits: Bits): void {
   repeatable(m, () => {
-    const a = m.load(source(m), bits);
+    // In this order, as AMD's processors do: where both fault, CR2 shows rDI's.
     const b = m.load(destination(m), bits);
+    const a = m.load(source(m), bits);
     m.flagsSub(bits, a, b, m.sub(a, b));
     step(m, RSI, bits);
     step(m, RDI, bits);
