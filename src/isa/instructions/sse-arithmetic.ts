@@ -85,7 +85,10 @@ function choice(name: string, opcode: string, beyond: "lt" | "gt"): Instruction[
           plain,
           () => {
             const first = shape.op(m, beyond, a, b);
-            m.write(dst, shape.packed ? m.op("v128.bitselect", destination, source, first) : m.select(first, destination, source));
+            m.write(
+              dst,
+              shape.packed ? m.op("v128.bitselect", destination, source, first) : m.select(first, destination, source),
+            );
           },
           () => {
             exactly(m, m.i32(code), dst, src, source);
@@ -133,7 +136,12 @@ const ALTERNATE: Rule = {
 
 /** An SSE3 instruction, of which the single form has the prefix F2 and the double form 66. */
 function sse3(name: string, opcode: string, rule: Rule): Instruction[] {
-  return ([["F2", PS], ["66", PD]] as const).map(([prefix, shape]) => {
+  return (
+    [
+      ["F2", PS],
+      ["66", PD],
+    ] as const
+  ).map(([prefix, shape]) => {
     const code = sseCode(name.toLowerCase() + shape.suffix);
     return {
       name: name + shape.suffix.toUpperCase(),

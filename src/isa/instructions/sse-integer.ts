@@ -30,12 +30,16 @@ function one(name: string, form: string, compute: Compute, unit: Unit, source = 
 }
 
 /** The XMM (prefix 66) and the MMX (no prefix) instruction of an opcode such as "FC" or "38 00". */
-export function both(name: string, opcode: string, compute: Compute, options: { feature?: string; source?: string } = {}): Instruction[] {
+export function both(
+  name: string,
+  opcode: string,
+  compute: Compute,
+  options: { feature?: string; source?: string } = {},
+): Instruction[] {
   const { feature, source } = options;
-  return [
-    one(name, `66 0F ${opcode}`, compute, XMM_UNIT),
-    one(name, `NP 0F ${opcode}`, compute, MMX_UNIT, source),
-  ].map((instruction) => (feature === undefined ? instruction : { ...instruction, feature }));
+  return [one(name, `66 0F ${opcode}`, compute, XMM_UNIT), one(name, `NP 0F ${opcode}`, compute, MMX_UNIT, source)].map(
+    (instruction) => (feature === undefined ? instruction : { ...instruction, feature }),
+  );
 }
 
 /** An instruction on XMM registers only: `form` such as "66 0F 6C". */

@@ -9,7 +9,20 @@ import type { Instruction } from "../instruction.ts";
 import type { Operand, Value } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
 import { both, type Compute, xmm } from "./sse-integer.ts";
-import { bytes, enterMmx, joinHalves, MMX_UNIT, mmxGuard, readAligned, readVector, sseGuard, type Unit, words32, writeMmx, XMM_UNIT } from "./sse-operands.ts";
+import {
+  bytes,
+  enterMmx,
+  joinHalves,
+  MMX_UNIT,
+  mmxGuard,
+  readAligned,
+  readVector,
+  sseGuard,
+  type Unit,
+  words32,
+  writeMmx,
+  XMM_UNIT,
+} from "./sse-operands.ts";
 
 /** Narrows lanes with saturation: the destination's to the low half, the source's to the high half. */
 function pack(op: string): Compute {
@@ -22,8 +35,9 @@ function pack(op: string): Compute {
 
 /** Interleaves elements of `size` bytes from the low (0) or high (1) halves. */
 function unpack(size: number, half: 0 | 1): Compute {
-  const interleave = (start: number) =>
-    [...bytes((i) => start + Math.floor(i / (2 * size)) * size + (i % size) + (i % (2 * size) < size ? 0 : 16))];
+  const interleave = (start: number) => [
+    ...bytes((i) => start + Math.floor(i / (2 * size)) * size + (i % size) + (i % (2 * size) < size ? 0 : 16)),
+  ];
   return (m, a, b, unit) => m.lanes("i8x16.shuffle", interleave(half * (unit.mmx ? 4 : 8)), a, b);
 }
 
@@ -147,7 +161,12 @@ export const SSE_SHUFFLES: readonly Instruction[] = [
 
   { name: "PEXTRW", forms: ["66 0F C5 /r Gd,Udq,Ib"], effect: extractWord(XMM_UNIT) },
   { name: "PEXTRW", forms: ["NP 0F C5 /r Gd,Ndq,Ib"], effect: extractWord(MMX_UNIT) },
-  { name: "PEXTRW", forms: ["66 0F 3A 15 /r Mw,Vdq,Ib", "66 0F 3A 15 /r Rd,Vdq,Ib"], feature: "sse4_1", effect: extractWord(XMM_UNIT) },
+  {
+    name: "PEXTRW",
+    forms: ["66 0F 3A 15 /r Mw,Vdq,Ib", "66 0F 3A 15 /r Rd,Vdq,Ib"],
+    feature: "sse4_1",
+    effect: extractWord(XMM_UNIT),
+  },
   { name: "PINSRW", forms: ["66 0F C4 /r Vdq,Mw,Ib", "66 0F C4 /r Vdq,Rd,Ib"], effect: insertWord(XMM_UNIT) },
   { name: "PINSRW", forms: ["NP 0F C4 /r Pdq,Mw,Ib", "NP 0F C4 /r Pdq,Rd,Ib"], effect: insertWord(MMX_UNIT) },
 ];

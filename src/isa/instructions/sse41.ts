@@ -32,7 +32,14 @@ function withImmediate(
 }
 
 /** PMOVSX and PMOVZX: `steps` doublings of the lanes from `width` bits. */
-function extend(name: string, opcode: string, source: string, width: number, steps: number, sign: "s" | "u"): Instruction {
+function extend(
+  name: string,
+  opcode: string,
+  source: string,
+  width: number,
+  steps: number,
+  sign: "s" | "u",
+): Instruction {
   return {
     name,
     forms: [`66 0F 38 ${opcode} /r Vdq,${source}`],
@@ -57,7 +64,9 @@ function extensions(name: string, opcodes: number, sign: "s" | "u"): Instruction
     ["WQ", "Wd", 16, 2],
     ["DQ", "Wq", 32, 1],
   ] as const;
-  return rows.map(([suffix, source, width, steps], i) => extend(name + suffix, (opcodes + i).toString(16), source, width, steps, sign));
+  return rows.map(([suffix, source, width, steps], i) =>
+    extend(name + suffix, (opcodes + i).toString(16), source, width, steps, sign),
+  );
 }
 
 /** Lanes of ones where the bit of that number is set in the immediate. */
@@ -70,7 +79,8 @@ function maskOfBits(m: Semantics, immediate: Value, lane: 2 | 4 | 8): Value {
 
 /** Takes the source's lanes where the immediate says so. */
 function blend(lane: 2 | 4 | 8) {
-  return (m: Semantics, a: Value, b: Value, immediate: Value) => m.op("v128.bitselect", b, a, maskOfBits(m, immediate, lane));
+  return (m: Semantics, a: Value, b: Value, immediate: Value) =>
+    m.op("v128.bitselect", b, a, maskOfBits(m, immediate, lane));
 }
 
 /** Takes the source's lanes where the sign of XMM0's is set. */
@@ -197,11 +207,7 @@ function rounding(shape: Shape, opcode: string): Instruction {
       const mode = m.and(m.select(m.and(control, 4), m.shrU(mxcsr, 13), control), 3);
       const by = (op: string) => () => shape.op(m, op, value);
       const directed = () => m.choose(m.eq(mode, 2), by("ceil"), by("trunc"));
-      const rounded = m.choose(
-        m.isZero(mode),
-        by("nearest"),
-        () => m.choose(m.eq(mode, 1), by("floor"), directed),
-      );
+      const rounded = m.choose(m.isZero(mode), by("nearest"), () => m.choose(m.eq(mode, 1), by("floor"), directed));
       const exact = shape.all(m, shape.op(m, "eq", rounded, value));
       const silent = m.or(m.eq(m.and(mxcsr, MXCSR_PRECISION), MXCSR_PRECISION), m.and(m.shrU(control, 3), 1));
       m.when(
@@ -267,7 +273,12 @@ export const SSE41: readonly Instruction[] = [
   { name: "PTEST", forms: ["66 0F 38 17 /r Vdq,Wdq"], feature: FEATURE, effect: testBits },
   insert("PINSRB", ["66 0F 3A 20 /r Vdq,Mb,Ib", "66 0F 3A 20 /r Vdq,Rd,Ib"], 1),
   insert("PINSRD", ["66 0F 3A 22 /r Vdq,Ey,Ib"], 4),
-  { name: "INSERTPS", forms: ["66 0F 3A 21 /r Vdq,Md,Ib", "66 0F 3A 21 /r Vdq,Udq,Ib"], feature: FEATURE, effect: insertPs },
+  {
+    name: "INSERTPS",
+    forms: ["66 0F 3A 21 /r Vdq,Md,Ib", "66 0F 3A 21 /r Vdq,Udq,Ib"],
+    feature: FEATURE,
+    effect: insertPs,
+  },
   extract("PEXTRB", ["66 0F 3A 14 /r Mb,Vdq,Ib", "66 0F 3A 14 /r Rd,Vdq,Ib"], 1),
   extract("PEXTRD", ["66 0F 3A 16 /r Ey,Vdq,Ib"], 4),
   extract("EXTRACTPS", ["66 0F 3A 17 /r Ed,Vdq,Ib"], 4),

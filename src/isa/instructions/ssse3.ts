@@ -6,7 +6,8 @@ import { both, type Compute } from "./sse-integer.ts";
 import { bytes, everyOther, joinHalves, MMX_UNIT, readVector, type Unit, XMM_UNIT } from "./sse-operands.ts";
 
 const FEATURE = "ssse3";
-const ssse3 = (name: string, opcode: string, compute: Compute) => both(name, `38 ${opcode}`, compute, { feature: FEATURE });
+const ssse3 = (name: string, opcode: string, compute: Compute) =>
+  both(name, `38 ${opcode}`, compute, { feature: FEATURE });
 
 /** Sums or differences of neighbours of `size` bytes: the destination's, then the source's. */
 function horizontal(op: string, size: number): Compute {
