@@ -98,7 +98,6 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
       increment(vectors, outputs.getUint32(index * BLOCK.size + BLOCK.vector, true));
       for (const { name } of test.instructions) increment(forms, name);
     }
-    const stray = !windowsEqual(a.result.window, b.result.window);
     for (const index of mismatches(cases, a.result.outputs, b.result.outputs)) {
       const test = cases[index];
       if (test === undefined) continue;
@@ -112,17 +111,15 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
       failures++;
       // A form that failed in several ways already is not looked at again: shrinking takes many runs.
       if (test.instructions.some(({ name }) => (blamed.get(name) ?? 0) >= KINDS_PER_FORM)) continue;
-      if (alone(test).length === 0) {
-        // It met what an earlier case left in the window, or it does not always fail.
-        if (!stray) report({ test, differences: [...found, { what: "alone", expected: "differs", actual: "equal" }] });
-        continue;
+      if (alone(test).length > 0) report(simplify(test));
+      else if (!strayWriters(cases, index)) {
+        report({ test, differences: [...found, { what: "alone", expected: "differs", actual: "equal" }] });
       }
-      report(simplify(test));
       if (kinds.size >= options.maxFailures) break;
     }
-    if (stray && kinds.size < options.maxFailures) {
+    if (!windowsEqual(a.result.window, b.result.window) && kinds.size < options.maxFailures) {
       failures++;
-      for (const failure of strayWrites(cases)) report(failure);
+      strayWriters(cases, cases.length);
     }
     done += size;
     options.onProgress?.(done);
@@ -147,22 +144,20 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
     return { test: small, differences: alone(small) };
   }
 
-  /** The first case after which the window's pages differ: it wrote beside the hot bytes. */
-  function strayWrites(cases: readonly TestCase[]): Failure[] {
-    const differ = (count: number): boolean => {
-      const batch = toBatch(cases.slice(0, count), maker.window);
-      return !windowsEqual(expected.run(batch).window, actual.run(batch).window);
-    };
-    let equal = 0;
-    let different = cases.length;
-    while (different - equal > 1) {
-      const middle = (equal + different) >> 1;
-      if (differ(middle)) different = middle;
-      else equal = middle;
+  /** Reports cases before `end` that write beside the hot bytes what they should not; tells whether there are any. */
+  function strayWriters(cases: readonly TestCase[], end: number): boolean {
+    let stray = false;
+    // A wild case restores the window: only what follows the last one can matter.
+    for (let index = end - 1; index >= 0; index--) {
+      const test = cases[index];
+      if (test === undefined || test.input[BLOCK.wild] !== 0) break;
+      const batch = toBatch([test], maker.window);
+      if (windowsEqual(expected.run(batch).window, actual.run(batch).window)) continue;
+      stray = true;
+      const found = { what: "the window beside the hot bytes", expected: "one content", actual: "another" };
+      report({ test, differences: [...alone(test), found] });
     }
-    const test = cases[equal];
-    const found = [{ what: "the window beside the hot bytes", expected: "one content", actual: "another" }];
-    return test === undefined ? [] : [{ test, differences: found }];
+    return stray;
   }
 }
 
