@@ -144,6 +144,16 @@ describe("long mode", () => {
     assert.equal(host.view.rflags & IF, IF);
   });
 
+  test("a single step tells its cause in DR6, and clears DR7.GD", () => {
+    gate64(host, 1, 0x1000n);
+    host.view.setLow("dr7", 0x2400);
+    unit.singleStep();
+    assert.equal(host.rip, 0x1000n);
+    assert.equal(host.view.low("dr6"), 0xffff_4ff0);
+    assert.equal(host.view.low("dr7"), 0x400);
+    assert.equal(host.read64(STACK0 - 24), BigInt(0x246 | TF), "a trap saves no RF");
+  });
+
   test("INT n checks the gate's DPL, hardware does not", () => {
     gate64(host, 0x80, 0x1000n);
     assert.deepEqual(

@@ -32,6 +32,8 @@ import {
 import { Timestamp } from "./timestamp.ts";
 
 const APIC_BASE_ENABLE = 1n << 11n;
+/** DR6: a single step caused the exception. */
+const DR6_BS = 1 << 14;
 /** Random bytes drawn at once. */
 const RANDOM_POOL = 1024;
 
@@ -83,6 +85,13 @@ export class SystemUnit {
     const source: EventSource =
       origin.external === true ? "external" : origin.software === true ? "software" : "exception";
     this.#exceptions.deliver(vector, errorCode, source);
+  }
+
+  /** Delivers the trap of RFLAGS.TF after an instruction [SDM 3 §18.3.1.4]; STATE.rip is the next one's. */
+  singleStep(): void {
+    const { view } = this.#parts;
+    view.setLow(STATE.dr6, view.low(STATE.dr6) | DR6_BS);
+    this.#exceptions.deliver(EXCEPTION.DB, undefined, "exception");
   }
 
   /** The state after RESET. The engine's derived state is the caller's. */
