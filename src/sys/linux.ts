@@ -46,7 +46,8 @@ function openLinuxSys(): Sys {
   } catch (cause) {
     throw new IsolaError({
       code: "sys-unsupported",
-      message: "native access: the C library cannot be called (FFI off, or no glibc); use --engine wasm, which needs none",
+      message:
+        "native access: the C library cannot be called (FFI off, or no glibc); use --engine wasm, which needs none",
       cause,
     });
   }

@@ -73,7 +73,10 @@ export function assembleRuntime(): Uint8Array {
 }
 
 if (import.meta.main) {
-  const text = Buffer.from(assembleRuntime()).toString("base64").replace(/.{1,110}/g, '  "$&" +\n').replace(/ \+\n$/, "");
+  const text = Buffer.from(assembleRuntime())
+    .toString("base64")
+    .replace(/.{1,110}/g, '  "$&" +\n')
+    .replace(/ \+\n$/, "");
   writeFileSync(
     BYTES,
     `/** runtime.s as assembled by assemble.ts: the stubs' page, then the runtime's. Base64. */\n\nexport const RUNTIME_BASE64 =\n${text};\n`,

@@ -38,7 +38,10 @@ export interface CaseInstruction {
 }
 
 /** What is undefined after instructions that run in order, and whether any of them read what was undefined. */
-export function followFlags(instructions: readonly CaseInstruction[]): { undefinedFlags: number; wellDefined: boolean } {
+export function followFlags(instructions: readonly CaseInstruction[]): {
+  undefinedFlags: number;
+  wellDefined: boolean;
+} {
   let undefinedFlags = 0;
   let wellDefined = true;
   let jumped = false;
@@ -99,7 +102,12 @@ export class CaseMaker {
   }
 
   /** The state of this number before code that was made elsewhere. */
-  makeWith(number: number, code: Uint8Array, instructions: readonly CaseInstruction[], finalUndefined: number): TestCase {
+  makeWith(
+    number: number,
+    code: Uint8Array,
+    instructions: readonly CaseInstruction[],
+    finalUndefined: number,
+  ): TestCase {
     const input = new Uint8Array(BLOCK.size);
     const codeOffset = this.#state(number, input, new DataView(input.buffer));
     if (instructions.some(({ wild }) => wild)) input[BLOCK.wild] = 1;

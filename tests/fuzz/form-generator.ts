@@ -33,7 +33,9 @@ const READS: readonly (readonly [RegExp, number])[] = [
 const SEGMENT_PREFIXES = [0x26, 0x2e, 0x36, 0x3e];
 /** Then an instruction that reads undefined flags is taken after all: the selection holds no other. */
 const MAX_ATTEMPTS = 50;
-const IMMEDIATES = [0, 1, -1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, -128, 128, 255, 256, 0x7fff, -0x8000, 0x7fffffff];
+const IMMEDIATES = [
+  0, 1, -1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, -128, 128, 255, 256, 0x7fff, -0x8000, 0x7fffffff,
+];
 
 /** Whether a form can be fuzzed at ring 3 in 64-bit mode. */
 export function isFuzzable(form: Form): boolean {
@@ -122,7 +124,10 @@ export class FormGenerator implements Generator {
    */
   constructor(instructions: readonly Instruction[], only?: string, without = "") {
     const wanted = only?.toLowerCase();
-    const unwanted = without.toLowerCase().split(",").filter((name) => name !== "");
+    const unwanted = without
+      .toLowerCase()
+      .split(",")
+      .filter((name) => name !== "");
     const groups: FormPlan[][] = [];
     for (const instruction of instructions) {
       const plans = instruction.forms

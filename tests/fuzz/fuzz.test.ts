@@ -79,7 +79,10 @@ test("a difference in any compared place is found, and named", () => {
     assert.deepEqual(mismatches(cases, same, other), [1], what);
     const block = (bytes: Uint8Array) => bytes.subarray(BLOCK.size, 2 * BLOCK.size);
     const test = cases[1] as TestCase;
-    assert.deepEqual(differences(test, block(same), block(other)).map((difference) => difference.what), [what]);
+    assert.deepEqual(
+      differences(test, block(same), block(other)).map((difference) => difference.what),
+      [what],
+    );
   }
   assert.deepEqual(mismatches(cases, same, same), []);
 });
@@ -104,7 +107,10 @@ test("the shrinker keeps what the failure needs and drops the rest", () => {
   const fails = (test: TestCase) => test.instructions[2]?.name === third && test.input[BLOCK.gpr + 8 * 6] !== 0;
   const start = { ...found, input: Uint8Array.from(found.input, () => 255) };
   const small = shrink(start, fails);
-  assert.deepEqual(small.instructions.map(({ name }) => name), [DROPPED, DROPPED, third, DROPPED, DROPPED]);
+  assert.deepEqual(
+    small.instructions.map(({ name }) => name),
+    [DROPPED, DROPPED, third, DROPPED, DROPPED],
+  );
   assert.equal(small.code.length, found.code.length);
   assert.equal(small.input[BLOCK.gpr + 8 * 6], 255);
   assert.equal(small.input[BLOCK.gpr], 0);
@@ -112,7 +118,9 @@ test("the shrinker keeps what the failure needs and drops the rest", () => {
 
 test("vectors replay what was recorded, and show what has changed since", () => {
   const maker = new CaseMaker(2, generator);
-  const cases = maker.makeMany(0, 200).filter(({ instructions }) => instructions.length === 1 && instructions[0]?.approximate === false);
+  const cases = maker
+    .makeMany(0, 200)
+    .filter(({ instructions }) => instructions.length === 1 && instructions[0]?.approximate === false);
   const recorded = fakeEngine((block) => block.setBigUint64(BLOCK.gpr, 77n, true));
   const text = formatVectors(recordVectors(cases, maker, recorded, "a processor"));
   const file = JSON.parse(text) as VectorFile;
@@ -122,4 +130,3 @@ test("vectors replay what was recorded, and show what has changed since", () => 
   assert.equal(replayVectors(file, maker, other).length, cases.length);
   assert.throws(() => replayVectors({ ...file, inputsDigest: "" }, maker, recorded), /record them again/);
 });
-

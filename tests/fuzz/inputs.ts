@@ -32,11 +32,34 @@ const F32 = [
   0x4effffff, 0x5f000000, 0x3effffff, 0x3f000000, 0x3fc00000, 0x40200000, 0x4b000001, 0x33800000, 0x1f800000,
 ];
 const F64: readonly (readonly [high: number, low: number])[] = [
-  [0x00000000, 0], [0x80000000, 0], [0x3ff00000, 0], [0xbff00000, 0], [0x7ff00000, 0], [0xfff00000, 0],
-  [0x7ff80000, 0], [0xfff81234, 0x5678], [0x7ff00000, 1], [0xfff12345, 0], [0, 1], [0x800fffff, 0xffffffff],
-  [0x00100000, 0], [0x7fefffff, 0xffffffff], [0xffefffff, 0xffffffff], [0x41e00000, 0], [0xc1e00000, 0],
-  [0x41dfffff, 0xffc00000], [0x43e00000, 0], [0xc3e00000, 0], [0x3fe00000, 0], [0x3ff80000, 0], [0x40040000, 0],
-  [0x47efffff, 0xe0000000], [0x47efffff, 0xf0000000], [0x38100000, 0], [0x36a00000, 0], [0x43300000, 1],
+  [0x00000000, 0],
+  [0x80000000, 0],
+  [0x3ff00000, 0],
+  [0xbff00000, 0],
+  [0x7ff00000, 0],
+  [0xfff00000, 0],
+  [0x7ff80000, 0],
+  [0xfff81234, 0x5678],
+  [0x7ff00000, 1],
+  [0xfff12345, 0],
+  [0, 1],
+  [0x800fffff, 0xffffffff],
+  [0x00100000, 0],
+  [0x7fefffff, 0xffffffff],
+  [0xffefffff, 0xffffffff],
+  [0x41e00000, 0],
+  [0xc1e00000, 0],
+  [0x41dfffff, 0xffc00000],
+  [0x43e00000, 0],
+  [0xc3e00000, 0],
+  [0x3fe00000, 0],
+  [0x3ff80000, 0],
+  [0x40040000, 0],
+  [0x47efffff, 0xe0000000],
+  [0x47efffff, 0xf0000000],
+  [0x38100000, 0],
+  [0x36a00000, 0],
+  [0x43300000, 1],
 ];
 
 export class InputMaker {
@@ -81,7 +104,8 @@ export class InputMaker {
   /** The window's pages before a batch. */
   window(bytes: number): Uint8Array {
     const window = new Uint8Array(bytes);
-    for (let at = 0; at < bytes; at += PAGE) window.set(this.#pool.subarray(at % POOL_BYTES, (at % POOL_BYTES) + PAGE), at);
+    for (let at = 0; at < bytes; at += PAGE)
+      window.set(this.#pool.subarray(at % POOL_BYTES, (at % POOL_BYTES) + PAGE), at);
     return window;
   }
 

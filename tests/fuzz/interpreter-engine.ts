@@ -30,7 +30,9 @@ export class InterpreterEngine implements Ring3Engine {
   #done = false;
 
   /** `create` makes the vCPU; by default the portable engine's. */
-  constructor(create: (memory: GuestMemory, host: VcpuHost) => Vcpu = (memory, host) => new PortableVcpu(memory, host)) {
+  constructor(
+    create: (memory: GuestMemory, host: VcpuHost) => Vcpu = (memory, host) => new PortableVcpu(memory, host),
+  ) {
     const offset = this.#memory.regions[0]?.offset ?? 0;
     this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
     this.#writer = new BatchWriter(this.#ram);
@@ -65,7 +67,9 @@ export class InterpreterEngine implements Ring3Engine {
       const exit = this.#vcpu.run();
       if (exit.kind === "shutdown" || exit.kind === "internal-error") {
         const detail = exit.kind === "shutdown" ? "a triple fault" : exit.message;
-        throw new Error(`run a batch on the portable engine: ${detail} at RIP 0x${exit.rip.toString(16)}, wanted an OUT`);
+        throw new Error(
+          `run a batch on the portable engine: ${detail} at RIP 0x${exit.rip.toString(16)}, wanted an OUT`,
+        );
       }
       const now = performance.now();
       const left = remainingCases(this.#ram);

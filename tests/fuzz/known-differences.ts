@@ -29,7 +29,8 @@ interface KnownDifference {
   readonly explains: (difference: Difference, outcomes: Outcomes) => boolean;
 }
 
-const named = ({ test }: Outcomes, pattern: RegExp): boolean => test.instructions.some(({ name }) => pattern.test(name));
+const named = ({ test }: Outcomes, pattern: RegExp): boolean =>
+  test.instructions.some(({ name }) => pattern.test(name));
 
 const KNOWN: readonly KnownDifference[] = [
   {
@@ -37,7 +38,9 @@ const KNOWN: readonly KnownDifference[] = [
     explains({ what }, { test, expected, actual }) {
       if (test.instructions.at(-1)?.approximate !== true || !what.startsWith("xmm")) return false;
       const at = BLOCK.fx + 160 + 16 * Number(what.slice(3));
-      return [0, 4, 8, 12].every((lane) => near(expected.getFloat32(at + lane, true), actual.getFloat32(at + lane, true)));
+      return [0, 4, 8, 12].every((lane) =>
+        near(expected.getFloat32(at + lane, true), actual.getFloat32(at + lane, true)),
+      );
     },
   },
   {
@@ -118,7 +121,8 @@ const KNOWN: readonly KnownDifference[] = [
     explains({ what }, outcomes) {
       const { expected, actual } = outcomes;
       if (!named(outcomes, /^(F2XM1|FYL2X|FYL2XP1|FPTAN|FPATAN|FSIN|FCOS|FSINCOS) /)) return false;
-      if (what === "fsw") return ((expected.getUint16(BLOCK.fx + 2, true) ^ actual.getUint16(BLOCK.fx + 2, true)) & ~0x200) === 0;
+      if (what === "fsw")
+        return ((expected.getUint16(BLOCK.fx + 2, true) ^ actual.getUint16(BLOCK.fx + 2, true)) & ~0x200) === 0;
       if (!what.startsWith("st/mm")) return false;
       const at = BLOCK.fx + 32 + 16 * Number(what.slice(5));
       const distance = expected.getBigUint64(at, true) - actual.getBigUint64(at, true);

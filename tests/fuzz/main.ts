@@ -12,15 +12,18 @@ import { parseArgs } from "node:util";
 import { INSTRUCTIONS } from "../../src/isa/table.ts";
 import { IsolaError } from "../../src/base/errors.ts";
 import { runCampaign, summary } from "./campaign.ts";
-import { BATCH_CASES, CaseMaker, type TestCase } from "./cases.ts";
+import { BATCH_CASES, CaseMaker, type TestCase, toBatch } from "./cases.ts";
 import { formName, FormGenerator } from "./form-generator.ts";
 import type { Ring3Engine } from "./image.ts";
 import { InterpreterEngine } from "./interpreter-engine.ts";
 import { KvmEngine } from "./kvm-engine.ts";
+import { BLOCK, NO_EXCEPTION } from "./layout.ts";
 import { describeFailure } from "./report.ts";
 import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
 
 const PROGRESS_MILLISECONDS = 5000;
+/** Cases of a form among which the recorded ones are chosen. */
+const CANDIDATES = 24;
 
 function integer(name: string, text: string, minimum: number): number {
   const value = Number(text);
@@ -100,26 +103,28 @@ function main(): number {
   return result.failures === 0 ? 0 : 1;
 }
 
-/** `perForm` vectors of each form of the whole table. */
+/** `perForm` vectors of each form of the whole table: one that raises an exception, where one was met, and others. */
 function record(path: string, seed: number, perForm: number): number {
   using engine = new KvmEngine();
   const all = new FormGenerator(INSTRUCTIONS);
   const maker = new CaseMaker(seed, all);
-  const cases: TestCase[] = [];
+  const kept: TestCase[] = [];
   for (const [index, form] of all.forms.entries()) {
     const single = new CaseMaker(seed, all.withForm(form));
-    let kept = 0;
-    // Numbers are spread over the slots; cases of more than one instruction are passed over.
-    for (let number = (index * 61) % BATCH_CASES; kept < perForm; number += BATCH_CASES + 1) {
-      const test = single.make(number);
-      if (test.instructions.length !== 1) continue;
-      cases.push(test);
-      kept++;
-    }
+    // Every number has a slot of its own, so that the candidates make one batch.
+    const numbers = Array.from({ length: CANDIDATES }, (_, i) => ((index * 61) % BATCH_CASES) + i * (BATCH_CASES + 1));
+    const cases = numbers.map((number) => single.make(number)).filter(({ instructions }) => instructions.length === 1);
+    const { outputs } = engine.run(toBatch(cases, maker.window));
+    const view = new DataView(outputs.buffer, outputs.byteOffset, outputs.byteLength);
+    const raised = (_: TestCase, i: number): boolean =>
+      view.getUint32(i * BLOCK.size + BLOCK.vector, true) !== NO_EXCEPTION;
+    const faults = cases.filter(raised);
+    const others = cases.filter((test, i) => !raised(test, i));
+    kept.push(...[...faults.slice(0, 1), ...others, ...faults.slice(1)].slice(0, perForm));
   }
-  const file = recordVectors(cases, maker, engine, cpus()[0]?.model ?? "unknown");
+  const file = recordVectors(kept, maker, engine, cpus()[0]?.model ?? "unknown");
   writeFileSync(path, formatVectors(file));
-  console.log(`${cases.length} vectors of ${all.forms.length} forms, recorded on ${file.cpu}`);
+  console.log(`${kept.length} vectors of ${all.forms.length} forms, recorded on ${file.cpu}`);
   return 0;
 }
 
@@ -130,7 +135,9 @@ function replay(path: string, engineName: string): number {
   const failures = replayVectors(file, maker, engine);
   for (const { test, differences } of failures) {
     const { seed } = file;
-    console.log(describeFailure({ seed, test, expectedName: file.cpu, actualName: engine.name, differences }));
+    console.log(
+      describeFailure({ seed, recorded: true, test, expectedName: file.cpu, actualName: engine.name, differences }),
+    );
   }
   console.log(`${failures.length} of the vectors differ`);
   return failures.length === 0 ? 0 : 1;

@@ -47,22 +47,34 @@ export interface FailureReport {
   readonly seed: number;
   /** Options with which the case was made, besides the seed. */
   readonly selection?: string;
+  /** It comes from a file of vectors, not from the generator. */
+  readonly recorded?: boolean;
   readonly test: TestCase;
   readonly expectedName: string;
   readonly actualName: string;
   readonly differences: readonly Difference[];
 }
 
-export function describeFailure({ seed, selection = "", test, expectedName, actualName, differences }: FailureReport): string {
+export function describeFailure({
+  seed,
+  selection = "",
+  recorded = false,
+  test,
+  expectedName,
+  actualName,
+  differences,
+}: FailureReport): string {
   const again = `npm run fuzz -- --seed ${seed} --start ${test.number} --count 1${selection}`;
   const lines = [
-    `mismatch: seed ${seed} case ${test.number} (again: ${again})`,
+    `mismatch: seed ${seed} case ${test.number}${recorded ? "" : ` (again: ${again})`}`,
     ...test.instructions.filter(({ name }) => name !== DROPPED).map(({ name }) => `  form    ${name}`),
     ...disassemble(test.code, CODE_ADDRESS + BigInt(test.codeOffset))
       .filter((line) => !line.endsWith("  nop"))
       .map((line) => `  code    ${line}`),
     ...inputLines(test.input).map((line) => `  before  ${line}`),
-    ...differences.map(({ what, expected, actual }) => `  after   ${what}: ${expectedName} ${expected}, ${actualName} ${actual}`),
+    ...differences.map(
+      ({ what, expected, actual }) => `  after   ${what}: ${expectedName} ${expected}, ${actualName} ${actual}`,
+    ),
   ];
   return lines.join("\n");
 }

@@ -38,7 +38,10 @@ function withoutInstruction(index: number): Change {
   };
 }
 
-const zero = (from: number, to: number): Change => (test) => withInput(test, (input) => input.fill(0, from, to));
+const zero =
+  (from: number, to: number): Change =>
+  (test) =>
+    withInput(test, (input) => input.fill(0, from, to));
 
 const CHANGES: readonly Change[] = [
   zero(BLOCK.hot, BLOCK.size),

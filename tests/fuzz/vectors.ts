@@ -5,6 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { IF, IOPL } from "../../src/isa/flags.ts";
 import { type CaseMaker, type TestCase, toBatch } from "./cases.ts";
 import { type Difference, differences, mismatches } from "./compare.ts";
 import type { Ring3Engine } from "./image.ts";
@@ -54,6 +55,7 @@ function encodeChanges(input: Uint8Array, output: Uint8Array): string {
     if (at === 8 || at === 16 || (at >= 416 && at < BLOCK.gpr)) continue;
     let value = after.getBigUint64(at, true);
     if (at === 24) value &= 0xffff_ffffn;
+    if (at === BLOCK.rflags) value &= ~BigInt(IF | IOPL);
     if (value !== before.getBigUint64(at, true)) changes.push(`${at.toString(16)}:${value.toString(16)}`);
   }
   return changes.join(" ");
@@ -63,13 +65,19 @@ function decodeChanges(input: Uint8Array, changes: string): Uint8Array {
   const block = unchanged(input);
   for (const change of changes.split(" ")) {
     const [at, value] = change.split(":");
-    if (at !== undefined && value !== undefined) block.setBigUint64(Number.parseInt(at, 16), BigInt(`0x${value}`), true);
+    if (at !== undefined && value !== undefined)
+      block.setBigUint64(Number.parseInt(at, 16), BigInt(`0x${value}`), true);
   }
   return new Uint8Array(block.buffer);
 }
 
 /** Runs `cases` (of one instruction each) and writes down what came of them, by form. */
-export function recordVectors(cases: readonly TestCase[], maker: CaseMaker, engine: Ring3Engine, cpu: string): VectorFile {
+export function recordVectors(
+  cases: readonly TestCase[],
+  maker: CaseMaker,
+  engine: Ring3Engine,
+  cpu: string,
+): VectorFile {
   const forms: Record<string, Vector[]> = {};
   for (const test of cases) {
     const { outputs } = engine.run(toBatch([test], maker.window));
