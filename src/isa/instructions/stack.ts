@@ -114,13 +114,11 @@ function enter(m: Semantics, frame: Operand, nesting: Operand): void {
   m.when(
     m.isZero(level),
     () => {
-      const slot = m.stackAddress(-operandSize / 8);
-      const place = m.loadForWrite(slot, operandSize);
       const base = m.sub(m.gpr(RSP, 64), operandSize / 8);
       const top = m.sub(base, m.fit(bytes, 64));
-      // Where the stack ends now must be writable [SDM 2, ENTER].
+      m.store(m.stackLinear(base), operandSize, m.gpr(RBP, operandSize));
+      // Where the stack ends now must be writable [SDM 2, ENTER]; what was pushed stays in memory if it is not.
       m.loadForWrite(m.stackLinear(top), operandSize);
-      m.store(slot, operandSize, m.gpr(RBP, operandSize), place);
       m.setGpr(RBP, operandSize, m.fit(base, operandSize));
       m.setStackPointer(top);
     },
