@@ -33,8 +33,8 @@ export interface CaseInstruction {
   readonly definesFlags: boolean;
   readonly approximate: boolean;
   readonly wild: boolean;
-  /** Not 0 for a jump, which may pass over what follows. */
-  readonly branchBytes: number;
+  /** It may pass over what follows. */
+  readonly jumps: boolean;
 }
 
 /** What is undefined after instructions that run in order, and whether any of them read what was undefined. */
@@ -48,7 +48,7 @@ export function followFlags(instructions: readonly CaseInstruction[]): {
   for (const instruction of instructions) {
     if ((instruction.readsFlags & undefinedFlags) !== 0) wellDefined = false;
     if (instruction.definesFlags && !jumped) undefinedFlags = 0;
-    if (instruction.branchBytes !== 0) jumped = true;
+    if (instruction.jumps) jumped = true;
     undefinedFlags |= instruction.undefinedFlags;
   }
   return { undefinedFlags, wellDefined };

@@ -68,7 +68,8 @@ interface FormPlan {
   readonly pushesFlags: boolean;
   /** LOCK raises #UD where it is not allowed; AMD's processors ignore it on fences. */
   readonly lockRaises: boolean;
-  /** An indirect jump or call. */
+  /** An indirect jump or call, or any other instruction that goes elsewhere. */
+  readonly indirect: boolean;
   readonly jumps: boolean;
   /** A memory operand of 16 bytes, which mostly must be aligned. */
   readonly aligned: boolean;
@@ -101,7 +102,8 @@ function plan(form: Form): FormPlan {
     approximate: APPROXIMATE.test(mnemonic),
     pushesFlags,
     lockRaises: !mnemonic.endsWith("FENCE"),
-    jumps: /^(JMP|CALL) indirect$/.test(instruction.name),
+    indirect: /^(JMP|CALL) indirect$/.test(instruction.name),
+    jumps: instruction.ends === true || instruction.branches === true,
     aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),
   };
 }
@@ -199,7 +201,7 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
     else if (random.chance(0.1)) encoding.rex |= 4;
     if (usesMemory) ripRelative = memory(encoding, reg & 7, context, address32, chosen.aligned && random.chance(0.9));
     else {
-      const rm = chosen.jumps ? register(random, context.roles, ROLE.code) : random.below(16);
+      const rm = chosen.indirect ? register(random, context.roles, ROLE.code) : random.below(16);
       encoding.rex |= rm >> 3;
       tail.push(0xc0 | ((reg & 7) << 3) | (rm & 7));
     }
@@ -221,7 +223,8 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
     view.setInt32(at, (view.getInt32(at, true) + context.window - context.address - length) | 0, true);
   }
   const { name, undefinedFlags, readsFlags, definesFlags, approximate } = chosen;
-  return { bytes, name, undefinedFlags, readsFlags, definesFlags, approximate, branchBytes, wild: chosen.string };
+  const { jumps, string: wild } = chosen;
+  return { bytes, name, undefinedFlags, readsFlags, definesFlags, approximate, wild, jumps, branchBytes };
 }
 
 function sizeOf({ form, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {

@@ -29,6 +29,8 @@ export interface GeneratedInstruction {
   readonly approximate: boolean;
   /** It may write far from where it begins: a string operation. */
   readonly wild: boolean;
+  /** It may go elsewhere than to what follows. */
+  readonly jumps: boolean;
   /** A relative target in the last bytes, to be set to a later boundary of the case. */
   readonly branchBytes: 0 | 1 | 2 | 4;
 }

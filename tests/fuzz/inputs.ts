@@ -141,7 +141,7 @@ export class InputMaker {
     }
     if (random.chance(0.3)) this.#returnAddress(view, at);
     // Arithmetic flags at random; DF sometimes; AC rarely.
-    const flags = (random.u32() & 0x8d5) | 2 | (random.chance(0.15) ? 0x400 : 0) | (random.chance(0.01) ? 0x40000 : 0);
+    const flags = (random.u32() & 0x8d5) | 2 | (random.chance(0.15) ? 0x400 : 0) | (random.chance(0.002) ? 0x40000 : 0);
     view.setUint32(at + BLOCK.rflags, flags, true);
   }
 

@@ -22,7 +22,7 @@ const NOTHING = {
   definesFlags: false,
   approximate: false,
   wild: false,
-  branchBytes: 0,
+  jumps: false,
 };
 
 /** NOPs of the same length keep every address. */

@@ -130,7 +130,7 @@ export function replayVectors(file: VectorFile, maker: CaseMaker, engine: Ring3E
       const bytes = new Uint8Array(Buffer.from(code, "hex"));
       const approximate = /^(RCP|RSQRT)/.test(name);
       const wild = isWild(name);
-      const flags = { undefinedFlags, readsFlags: 0, definesFlags: false, branchBytes: 0 };
+      const flags = { undefinedFlags, readsFlags: 0, definesFlags: false, jumps: false };
       const test = maker.makeWith(number, bytes, [{ name, bytes, approximate, wild, ...flags }], undefinedFlags);
       if (slots.has(test.codeOffset >> 8)) flush();
       slots.add(test.codeOffset >> 8);
