@@ -9,6 +9,14 @@ import { byte } from "./data.ts";
 /** What becomes of the operand, given a mask of the one bit; absent for BT. */
 type Change = ((m: Semantics, value: Value, mask: Value) => Value) | undefined;
 
+/** The linear address of a memory operand whose offset is moved by `delta` bytes: it wraps by the address size. */
+function moved(m: Semantics, operand: Operand, delta: Value): Value {
+  const linear = m.address(operand);
+  if (m.context.addressSize === 64) return m.add(linear, delta);
+  const offset = m.offset(operand);
+  return m.advance(m.sub(linear, offset), m.cutToAddress(m.add(offset, delta)));
+}
+
 function testBit(m: Semantics, dst: Operand, src: Operand, change: Change): void {
   const { bits } = dst;
   const index = m.fit(m.read(src), bits);
@@ -18,7 +26,7 @@ function testBit(m: Semantics, dst: Operand, src: Operand, change: Change): void
   if (dst.kind === "mem" && src.kind !== "imm") {
     // A register's bit offset reaches memory beyond the operand, in both directions.
     const units = m.shrS(m.signExtend64(index, bits), Math.log2(bits));
-    const address = m.advance(m.address(dst), m.shl(units, Math.log2(bits / 8)));
+    const address = moved(m, dst, m.shl(units, Math.log2(bits / 8)));
     const load = change === undefined ? m.load(address, bits) : m.loadForWrite(address, bits);
     value = load;
     finish = (changed) => m.store(address, bits, changed, load);
@@ -38,7 +46,7 @@ function bitTest(name: string, opcode: number, digit: number, change: Change): I
     forms: [`0F ${byte(opcode)} /r Ev,Gv${lock}`, `0F BA /${digit} Ev,Ib${lock}`],
     undefinedFlags: OF | SF | AF | PF,
     effect: (m, dst, src) => testBit(m, dst, src, change),
-    uses: ["long"],
+    uses: ["addressSize", "long"],
   };
 }
 
