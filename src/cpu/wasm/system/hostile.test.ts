@@ -142,7 +142,7 @@ test("hostile tables and registers raise guest faults alone, and faults leave re
     } catch (error) {
       assert.ok(
         error instanceof GuestFault,
-        `case ${i}: ${name}(${args.join()}): ${error instanceof Error ? error.stack : error}`,
+        `case ${i}: ${name}(${args.join()}): ${error instanceof Error ? error.stack : String(error)}`,
       );
       faults++;
       assert.ok(
