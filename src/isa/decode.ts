@@ -67,7 +67,14 @@ export const NO_OPERAND = NONE;
 
 /** Base and index registers of 16-bit ModRM.rm [SDM 2 table 2-1]. */
 const MEMORY16: readonly (readonly [number, number])[] = [
-  [3, 6], [3, 7], [5, 6], [5, 7], [6, -1], [7, -1], [5, -1], [3, -1],
+  [3, 6],
+  [3, 7],
+  [5, 6],
+  [5, 7],
+  [6, -1],
+  [7, -1],
+  [5, -1],
+  [3, -1],
 ];
 
 /** A decoder for one set of instructions; `features` are those the CPU model has. */
@@ -283,7 +290,15 @@ export class Decoder {
           } else number = pattern.size === "CL" ? 1 : pattern.size === "DX" ? 2 : 0;
       }
       if (kind === "reg") registers[i as 0 | 1 | 2] = registerOffset(pattern, number, bits, rex !== 0);
-      operands.push(kind === "reg" && "VWUPQN".includes(pattern.place) ? { index: i, kind, bits, partial: true } : { index: i, kind, bits });
+      if (kind === "imm" && form.instruction.counts === true && (immediate & 0x1fn) !== 0n) {
+        operands.push({ index: i, kind, bits, nonZero: true });
+        continue;
+      }
+      operands.push(
+        kind === "reg" && "VWUPQN".includes(pattern.place)
+          ? { index: i, kind, bits, partial: true }
+          : { index: i, kind, bits },
+      );
     }
     const explicit = isMemory || absolute;
     const used = segment ?? (explicit && stackBased ? "ss" : "ds");

@@ -38,6 +38,8 @@ export interface Instruction {
   readonly system?: boolean;
   /** CPUID feature it belongs to; absent for the base set. */
   readonly feature?: string;
+  /** Whether its immediate is a shift count: the decoder then tells effects that it is not 0. */
+  readonly counts?: true;
   /** The trace ends after it, by a jump or otherwise: the decoder stops there. */
   readonly ends?: boolean;
   /** A conditional jump: it ends nothing, but is counted as a way out. */

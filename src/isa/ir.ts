@@ -20,6 +20,8 @@ export interface Operand {
   readonly index: number;
   readonly kind: OperandKind;
   readonly bits: Bits;
+  /** A shift count that is not 0 modulo 32: flags are set for certain. */
+  readonly nonZero?: true;
   /** A part of a vector register: writing 32 bits leaves the rest as it is. */
   readonly partial?: boolean;
   /** For `fixed`: the state it names, such as AL or XMM0. */

@@ -6,7 +6,16 @@
 import type { AddressForm, Decoded } from "../../isa/decode.ts";
 import { NO_OPERAND } from "../../isa/decode.ts";
 import type { HelperCall, Operand, Statement, ValueType } from "../../isa/ir.ts";
+import { withoutFlags } from "./flag-liveness.ts";
 import { type Context, Semantics } from "../../isa/semantics.ts";
+
+/** Handlers of consecutive instructions, run as one. */
+export type Sequence = readonly Handler[];
+
+/** The name by which a sequence is found. */
+export function sequenceName(names: readonly string[]): string {
+  return names.join(" + ");
+}
 
 export interface Handler {
   /** Names the combination, for statistics and traces: `ADD r64 m64`. */
@@ -21,8 +30,8 @@ export interface Handler {
 export function handlerName(decoded: Decoded): string {
   const { form, operands, context, addressForm } = decoded;
   let name = form.instruction.name;
-  for (const { kind, bits } of operands) {
-    name += ` ${kind === "mem" ? `${addressForm === "simple" ? "m" : addressForm === "full" ? "M" : "o"}` : kind[0]}${bits}`;
+  for (const { kind, bits, nonZero } of operands) {
+    name += `${nonZero === true ? " n" : " "}${kind === "mem" ? `${addressForm === "simple" ? "m" : addressForm === "full" ? "M" : "o"}` : kind[0]}${bits}`;
   }
   // An SSE instruction and its MMX twin have one name, and may have operands of the same sizes.
   const mmx = form.operands.some(({ place }) => "PQN".includes(place));
@@ -34,11 +43,16 @@ export function handlerName(decoded: Decoded): string {
   return name;
 }
 
+/** Marks the name of a handler that leaves the flags as they are. */
+export const NO_FLAGS = " !f";
+
+/** Builds a handler; without the flags where its name says so. */
 export function buildHandler(name: string, decoded: Decoded): Handler {
   const m = new Semantics(decoded.context);
   const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = decoded.operands;
   decoded.form.instruction.effect(m, a, b, c);
-  return { name, statements: m.finish(), operands: decoded.operands, addressForm: decoded.addressForm, context: decoded.context };
+  const statements = name.endsWith(NO_FLAGS) ? withoutFlags(m.finish()) : m.finish();
+  return { name, statements, operands: decoded.operands, addressForm: decoded.addressForm, context: decoded.context };
 }
 
 /** The handler of bytes that are no instruction: #UD, or #GP(0) for one that is too long. */
@@ -58,7 +72,9 @@ export function faultHandler(name: string, vector: number, error?: number): Hand
 }
 
 /** Helper calls in a handler, by name, with their signatures. */
-export function helperCalls(statements: readonly Statement[]): Map<string, { params: ValueType[]; result: ValueType | undefined }> {
+export function helperCalls(
+  statements: readonly Statement[],
+): Map<string, { params: ValueType[]; result: ValueType | undefined }> {
   const found = new Map<string, { params: ValueType[]; result: ValueType | undefined }>();
   const add = (call: HelperCall) => found.set(call.name, { params: call.args.map((a) => a.type), result: call.result });
   const visit = (list: readonly Statement[]) => {
@@ -73,4 +89,9 @@ export function helperCalls(statements: readonly Statement[]): Map<string, { par
   };
   visit(statements);
   return found;
+}
+
+/** Whether a handler may store to guest memory. */
+export function storesIn(statements: readonly Statement[]): boolean {
+  return statements.some((s) => s.kind === "store" || (s.kind === "if" && (storesIn(s.then) || storesIn(s.else))));
 }

@@ -7,8 +7,8 @@ import { STATE } from "../../isa/state.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { CodeWriter } from "../../wasm/code.ts";
 import { ModuleBuilder } from "../../wasm/module.ts";
-import { type Handler, helperCalls } from "./handlers.ts";
-import { EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
+import { type Handler, helperCalls, type Sequence, sequenceName, storesIn } from "./handlers.ts";
+import { ARENA, EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
 import { type CoreFunctions, type LowerTarget, Lowering, LocalPool } from "./lower.ts";
 import { pushJumpSlot } from "./memory/code-lookup.ts";
 import type { MemoryCore } from "./memory/memory-core.ts";
@@ -33,7 +33,7 @@ export class Interpreter {
   readonly #core: MemoryCore;
   readonly #helpers: HelperImports;
   readonly #table: WebAssembly.Table;
-  /** Whether executions are counted by handler (PROFILE): to find the hot ones. */
+  /** Whether executions are counted by record (PROFILE): to find the hot handlers. */
   readonly #counts: boolean;
   /** Number of the first hot handler; they follow in the order given. */
   readonly firstHot = HANDLER.first;
@@ -43,13 +43,13 @@ export class Interpreter {
   /** Handlers' names by number, for traces and statistics. */
   readonly names: string[] = ["stale", "goto", "poll", "crossing"];
 
-  constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Handler[], counts = false) {
+  constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Sequence[], counts = false) {
     this.#memory = memory;
     this.#core = core;
     this.#helpers = helpers;
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_SIZE });
-    for (const handler of hot) {
-      this.names.push(handler.name);
+    for (const sequence of hot) {
+      this.names.push(sequenceName(sequence.map((handler) => handler.name)));
       this.#next++;
     }
     this.#counts = counts;
@@ -110,8 +110,8 @@ export class Interpreter {
     return { module, core, helper };
   }
 
-  #buildLoop(hot: readonly Handler[]): Uint8Array<ArrayBuffer> {
-    const { module, core, helper } = this.#begin(hot);
+  #buildLoop(hot: readonly Sequence[]): Uint8Array<ArrayBuffer> {
+    const { module, core, helper } = this.#begin(hot.flat());
     const handlerType = module.type(["i32"], ["i32"]);
     const { code } = module.function(["i32"], ["i32"], "run");
     const fuel = 0;
@@ -121,6 +121,7 @@ export class Interpreter {
     const slot = code.local("i32");
     const status = code.local("i32");
     const initialFuel = code.local("i32");
+    const slowed = code.local("i32");
     const rip = code.local("i64");
 
     const loadField32 = (name: keyof typeof STATE) => {
@@ -302,6 +303,7 @@ export class Interpreter {
       code,
       locals: new LocalPool(code),
       record,
+      slowed,
       pushTlb: () => code.get(tlb),
       viewChanged: reloadTlb,
       core,
@@ -328,22 +330,44 @@ export class Interpreter {
         poll();
       },
       () => this.#crossing(code, record, core, advance, () => exit(EXIT.decode), pushRecordRip, setRip),
-      ...hot.map((handler) => () => {
+      ...hot.map((sequence) => () => {
         target.locals.reset();
-        new Lowering(target, handler).handler(handler.statements);
+        let lowering: Lowering | undefined;
+        for (const [i, handler] of sequence.entries()) {
+          const part = new Lowering(target, handler);
+          lowering?.handTo(part);
+          lowering = part;
+          if (i === sequence.length - 1) part.handler(handler.statements);
+          else {
+            part.part(handler.statements);
+            code.get(record);
+            code.i32(RECORD.bytes);
+            code.op("i32.add");
+            code.set(record);
+            if (storesIn(handler.statements)) {
+              code.get(slowed);
+              code.if();
+              code.i32(0);
+              code.set(slowed);
+              code.br(next);
+              code.end();
+            }
+          }
+        }
       }),
     ];
     if (this.#counts) {
       code.get(record);
-      code.memory("i32.load16_u", RECORD.handler);
+      code.i32(ARENA.base);
+      code.op("i32.sub");
       code.i32(3);
-      code.op("i32.shl");
+      code.op("i32.shr_u");
       code.tee(slot);
       code.get(slot);
-      code.memory("i64.load", PROFILE);
-      code.i64(1n);
-      code.op("i64.add");
-      code.memory("i64.store", PROFILE);
+      code.memory("i32.load", PROFILE);
+      code.i32(1);
+      code.op("i32.add");
+      code.memory("i32.store", PROFILE);
     }
     code.block();
     const outOfLine = code.depth;
@@ -421,7 +445,12 @@ export class Interpreter {
 }
 
 /** A handler as a function: (record) -> STATUS. */
-function lowerFunction(code: CodeWriter, handler: Handler, core: CoreFunctions, helper: (name: string) => number): void {
+function lowerFunction(
+  code: CodeWriter,
+  handler: Handler,
+  core: CoreFunctions,
+  helper: (name: string) => number,
+): void {
   const leave = (status: number) => () => {
     code.i32(status);
     code.return();

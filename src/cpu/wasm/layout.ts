@@ -1,6 +1,4 @@
-/** Where the portable engine keeps its own data: byte offsets in the VM's shared memory, all below ENGINE_BYTES. */
-
-import { ENGINE_BYTES } from "../../memory/guest-memory.ts";
+/** Where the portable engine keeps its own data: byte offsets in the VM's shared memory; all lie below ENGINE_BYTES [memory/guest-memory.ts]. */
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -37,10 +35,10 @@ export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
 /** One byte a RAM page: 1 where decoded code lies. */
 export const CODE_MAP = 4 * MIB;
-/** Executions by handler number, i64 each, where the interpreter was built to count. */
-export const PROFILE = 7 * MIB;
 /** Decoded records. */
-export const ARENA = { base: 8 * MIB, end: ENGINE_BYTES } as const;
+export const ARENA = { base: 8 * MIB, end: 104 * MIB } as const;
+/** Executions by record, i32 each, where the interpreter was built to count. */
+export const PROFILE = 104 * MIB;
 
 /**
  * A decoded instruction. Register fields are byte offsets into the state.

@@ -68,6 +68,8 @@ export interface LowerTarget {
   readonly record: number;
   /** Puts the address of the current view's TLB on the stack. */
   pushTlb(): void;
+  /** A local that becomes 1 where a part of a sequence stored the slow way: it may have overwritten the next one. */
+  readonly slowed?: number;
   /** After a helper that may have changed the view. */
   viewChanged(): void;
   readonly core: CoreFunctions;
@@ -76,10 +78,18 @@ export interface LowerTarget {
 }
 
 const LOAD: Record<8 | 16 | 32 | 64 | 128, string> = {
-  8: "i32.load8_u", 16: "i32.load16_u", 32: "i32.load", 64: "i64.load", 128: "v128.load",
+  8: "i32.load8_u",
+  16: "i32.load16_u",
+  32: "i32.load",
+  64: "i64.load",
+  128: "v128.load",
 };
 const STORE: Record<8 | 16 | 32 | 64 | 128, string> = {
-  8: "i32.store8", 16: "i32.store16", 32: "i32.store", 64: "i64.store", 128: "v128.store",
+  8: "i32.store8",
+  16: "i32.store16",
+  32: "i32.store",
+  64: "i64.store",
+  128: "v128.store",
 };
 const PAGE_MASK = ~0xfffn;
 
@@ -100,6 +110,7 @@ export class Lowering {
   readonly #operands: readonly Operand[];
   readonly #addressForm: AddressForm;
   readonly #context: Context;
+  #isPart = false;
   readonly #values = new Map<Value, number>();
   readonly #variables = new Map<Variable, number>();
   /** Locals that hold what the flags' fields hold, by their offset: read again, they need no load. */
@@ -120,9 +131,14 @@ export class Lowering {
     if (!this.#block(statements)) this.#target.exits.next();
   }
 
-  /** Emits the first of two fused handlers: control comes out of its end. What it left in flags is handed to `next`. */
-  before(next: Lowering, statements: readonly Statement[]): void {
-    if (this.#block(statements)) throw new Error("only a handler that goes on can be fused with the next");
+  /** Emits one of a sequence of handlers that is not the last: control comes out of its end. */
+  part(statements: readonly Statement[]): void {
+    this.#isPart = true;
+    if (this.#block(statements)) throw new Error("only a handler that goes on can be followed by another");
+  }
+
+  /** Tells the next of a sequence which flags are known. */
+  handTo(next: Lowering): void {
     for (const [offset, local] of this.#flags) next.#flags.set(offset, local);
   }
 
@@ -203,7 +219,7 @@ export class Lowering {
         else {
           code.i32(0);
           this.#linearTarget();
-          this.#fromLinear();
+          this.#fromLinear(true);
           code.memory("i64.store", STATE_BASE + STATE.rip.offset);
           this.#target.exits.dispatch();
         }
@@ -311,7 +327,10 @@ export class Lowering {
       }
       case "immediate":
         code.get(record);
-        code.memory(value.type === "i64" ? "i64.load" : "i32.load", RECORD.immediate + this.#immediateHalf(source.operand));
+        code.memory(
+          value.type === "i64" ? "i64.load" : "i32.load",
+          RECORD.immediate + this.#immediateHalf(source.operand),
+        );
         return;
       case "address":
         this.#address(source.linear);
@@ -330,11 +349,11 @@ export class Lowering {
           code.memory("i64.load8_u", RECORD.length);
           code.op("i64.add");
         }
-        this.#fromLinear();
+        this.#fromLinear(false);
         return;
       case "target":
         this.#linearTarget();
-        this.#fromLinear();
+        this.#fromLinear(true);
         return;
       case "variable":
         code.get(this.#variable(source.variable));
@@ -356,15 +375,15 @@ export class Lowering {
     code.op("i64.add");
   }
 
-  /** Turns a linear address on the stack into an instruction pointer. */
-  #fromLinear(): void {
+  /** Turns a linear address on the stack into an instruction pointer; a jump's target is cut to the operand size. */
+  #fromLinear(isTarget: boolean): void {
     const { long, operandSize } = this.#context;
     if (long) return;
     const code = this.#code;
     code.i32(0);
     code.memory("i64.load", STATE_BASE + STATE.codeBase.offset);
     code.op("i64.sub");
-    code.i64(operandSize === 16 ? 0xffffn : 0xffff_ffffn);
+    code.i64(isTarget && operandSize === 16 ? 0xffffn : 0xffff_ffffn);
     code.op("i64.and");
   }
 
@@ -425,6 +444,11 @@ export class Lowering {
     if (linear) {
       context(0);
       code.op("i64.add");
+      // Outside 64-bit mode linear addresses are 32 bits.
+      if (!this.#context.long) {
+        code.i64(0xffff_ffffn);
+        code.op("i64.and");
+      }
     }
   }
 
@@ -589,6 +613,10 @@ export class Lowering {
     code.else();
     this.#slowStore(address, stored, type, s.bits);
     this.#checkFault();
+    if (this.#isPart && this.#target.slowed !== undefined) {
+      code.i32(1);
+      code.set(this.#target.slowed);
+    }
     code.end();
   }
 

@@ -11,17 +11,17 @@ import { INSTRUCTIONS } from "../../isa/table.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { AccessSize, CpuState, Vcpu, VcpuExit, VcpuHost } from "../vcpu.ts";
 import { type EngineHost, GuestFault } from "./engine-host.ts";
-import { buildHandler, type Handler, handlerName } from "./handlers.ts";
+import { buildHandler, handlerName, NO_FLAGS, type Sequence, sequenceName } from "./handlers.ts";
 import { sseHelpers } from "./helpers/sse.ts";
 import { x87Helpers } from "./helpers/x87.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { Interpreter } from "./interpreter.ts";
-import { EXIT, JUMP_CACHE, PROFILE, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
+import { ARENA, EXIT, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
 import { createMemoryCore, type MemoryCore } from "./memory/memory-core.ts";
 import { ACCESS, NON_CANONICAL_ERROR, PAGING } from "./memory/page-walk.ts";
 import { ATTRIBUTE, CR0, CR4, StateView } from "./state-view.ts";
 import { SystemUnit } from "./system/system-unit.ts";
-import { TraceCache } from "./traces.ts";
+import { type ProfiledTrace, TraceCache } from "./traces.ts";
 
 /** Bounds of a slice in instructions; it is tuned towards SLICE_MS. */
 const MIN_FUEL = 1000;
@@ -34,7 +34,7 @@ export interface PortableOptions {
   readonly features?: ReadonlySet<string>;
   /** Told of each instruction that raised #UD because the table lacks it. */
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
-  /** Counts executions by handler: `profile` then tells. */
+  /** Counts executions by record: `profile` then tells. */
   readonly counts?: boolean;
 }
 
@@ -73,10 +73,12 @@ export class PortableVcpu implements Vcpu {
     });
     const engine = this.#engineHost(hint);
     this.#system = new SystemUnit(engine, this.#view);
-    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine), ...x87Helpers(engine) }, (fault) => this.#raise(fault));
+    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine), ...x87Helpers(engine) }, (fault) =>
+      this.#raise(fault),
+    );
 
     const decoder = new Decoder(INSTRUCTIONS, options.features);
-    const hot = hotHandlers(decoder);
+    const hot = hotSequences(decoder);
     this.#interpreter = new Interpreter(memory, this.#core, helpers, [...hot.values()], options.counts);
     this.#traces = new TraceCache(
       memory,
@@ -90,7 +92,7 @@ export class PortableVcpu implements Vcpu {
       decoder,
     );
     for (const [i, name] of [...hot.keys()].entries()) this.#traces.register(name, this.#interpreter.firstHot + i);
-    if (options.counts === true) this.#traces.samples = new Map();
+    if (options.counts === true) this.#traces.profiled = [];
     this.state = {
       load: (state) => {
         this.#view.load(state);
@@ -110,14 +112,15 @@ export class PortableVcpu implements Vcpu {
     return this.#view.long("retired");
   }
 
-  /** Executions by handler, with an encoding of an instruction that needs it (hexadecimal); the most frequent first. */
-  profile(): { name: string; bytes: string; count: number }[] {
-    const found = [...(this.#traces.samples ?? [])].map(([handler, bytes]) => ({
-      name: this.#interpreter.names[handler] ?? "",
-      bytes: Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join(""),
-      count: Number(this.#memory.view.getBigInt64(PROFILE + handler * 8, true)),
+  /** How often each trace's instructions ran, where that is counted. */
+  profile(): { trace: ProfiledTrace; counts: number[] }[] {
+    return (this.#traces.profiled ?? []).map((trace) => ({
+      trace,
+      counts: trace.names.map((_, i) => {
+        const record = trace.record + i * RECORD.bytes;
+        return (this.#words[(PROFILE + (record - ARENA.base) / 8) >> 2] ?? 0) >>> 0;
+      }),
     }));
-    return found.sort((a, b) => b.count - a.count);
   }
 
   run(): VcpuExit {
@@ -341,7 +344,13 @@ const CS_REGISTER = 1;
 
 /** Exceptions that push an error code [SDM 3 table 6-1]. */
 const HAS_ERROR_CODE: ReadonlySet<number> = new Set([
-  EXCEPTION.DF, EXCEPTION.TS, EXCEPTION.NP, EXCEPTION.SS, EXCEPTION.GP, EXCEPTION.PF, EXCEPTION.AC,
+  EXCEPTION.DF,
+  EXCEPTION.TS,
+  EXCEPTION.NP,
+  EXCEPTION.SS,
+  EXCEPTION.GP,
+  EXCEPTION.PF,
+  EXCEPTION.AC,
 ]);
 
 /** Helpers as WebAssembly calls them: a GuestFault goes into the state instead of through WebAssembly's frames. */
@@ -369,15 +378,21 @@ const BIGINT_HELPERS: ReadonlySet<string> = new Set(
     .map(([name]) => name),
 );
 
-/** The handlers of the hot instructions, by name. */
-function hotHandlers(decoder: Decoder): Map<string, Handler> {
-  const found = new Map<string, Handler>();
+/** The hot sequences of handlers, by name, and each handler on its own. */
+function hotSequences(decoder: Decoder): Map<string, Sequence> {
+  const found = new Map<string, Sequence>();
   for (const text of HOT_INSTRUCTIONS) {
-    const bytes = Uint8Array.from(text.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
-    const decoded = decoder.decode(bytes, DECODE.long);
-    if (typeof decoded === "string") throw new Error(`hot instruction ${text} does not decode`);
-    const name = handlerName(decoded);
-    if (!found.has(name)) found.set(name, buildHandler(name, decoded));
+    const sequence = text.split(" ").map((word) => {
+      const quiet = word.endsWith("!");
+      const bytes = Uint8Array.from(word.match(/[0-9a-f]{2}/g) ?? [], (byte) => Number.parseInt(byte, 16));
+      const decoded = decoder.decode(bytes, DECODE.long);
+      // A CPU model without the feature has no such instruction.
+      if (typeof decoded === "string") return undefined;
+      const name = handlerName(decoded) + (quiet ? NO_FLAGS : "");
+      return buildHandler(name, decoded);
+    });
+    const known = sequence.filter((handler) => handler !== undefined);
+    if (known.length === sequence.length) found.set(sequenceName(known.map((h) => h.name)), known);
   }
   return found;
 }

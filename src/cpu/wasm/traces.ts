@@ -6,12 +6,15 @@
 import { DECODE, type Decoded, type Decoder } from "../../isa/decode.ts";
 import { EXCEPTION } from "../../isa/semantics.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
-import { buildHandler, faultHandler, type Handler, handlerName } from "./handlers.ts";
+import { deadFlags, type FlagUse, flagUse } from "./flag-liveness.ts";
+import { buildHandler, faultHandler, type Handler, handlerName, NO_FLAGS, sequenceName } from "./handlers.ts";
 import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
 
 const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
+/** The longest sequence that is looked for. */
+const MAX_SEQUENCE = 5;
 /** Records a trace takes at most: its instructions, a crossing check and an ending. */
 const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
 
@@ -45,7 +48,13 @@ interface Line {
   readonly decoded: Decoded;
   /** Offset of the instruction from the page's start; at most 4095. */
   readonly offset: number;
-  readonly handler: number;
+}
+
+/** A trace as the profile shows it: handlers' names in order, and an encoding that needs each (none where unknown). */
+export interface ProfiledTrace {
+  readonly record: number;
+  readonly names: readonly string[];
+  readonly bytes: readonly Uint8Array[];
 }
 
 export class TraceCache {
@@ -56,8 +65,9 @@ export class TraceCache {
   readonly #words: Int32Array;
   readonly #pages = new Map<number, CodePage>();
   readonly #numbers = new Map<string, number>();
-  /** One encoding for each handler in use, where they are collected to find the hot ones. */
-  samples: Map<number, Uint8Array> | undefined;
+  readonly #uses = new Map<string, FlagUse>();
+  /** Every trace made, where they are collected to find the hot handlers; sequences are then not used. */
+  profiled: ProfiledTrace[] | undefined;
   readonly #undefined: number;
   readonly #tooLong: number;
   #top: number = ARENA.base;
@@ -122,9 +132,7 @@ export class TraceCache {
         if (ending === "undefined") this.#host.onUndefined(page.slice(at, Math.min(at + LONGEST, PAGE_BYTES)));
         break;
       }
-      const handler = this.#handler(decoded);
-      if (crossing === undefined && this.samples?.has(handler) === false) this.samples.set(handler, page.slice(at, at + decoded.length));
-      lines.push({ decoded, offset: at, handler });
+      lines.push({ decoded, offset: at });
       at += decoded.length;
       const { instruction } = decoded.form;
       if (instruction.ends === true) {
@@ -146,14 +154,46 @@ export class TraceCache {
     return this.#memory.slice(pageAddress, PAGE_BYTES) ?? new Uint8Array(PAGE_BYTES).fill(0xff);
   }
 
-  #handler(decoded: Decoded): number {
-    const name = handlerName(decoded);
-    let number = this.#numbers.get(name);
-    if (number === undefined) {
-      number = this.#host.addHandlers([buildHandler(name, decoded)])[0] ?? 0;
-      this.#numbers.set(name, number);
+  /** The handlers' names of a line of instructions: those whose flags nobody sees do without. */
+  #names(lines: readonly Line[]): string[] {
+    const names = lines.map(({ decoded }) => handlerName(decoded));
+    const uses = names.map((name, i) => {
+      let use = this.#uses.get(name);
+      const line = lines[i];
+      if (use === undefined && line !== undefined) {
+        use = flagUse(buildHandler(name, line.decoded).statements);
+        this.#uses.set(name, use);
+      }
+      return use ?? { reads: true, writes: false, leaves: true };
+    });
+    const dead = deadFlags(uses);
+    return names.map((name, i) => (dead[i] === true ? name + NO_FLAGS : name));
+  }
+
+  /** The handlers' numbers for a line of instructions; a sequence's number stands at its first. */
+  #handlers(lines: readonly Line[], names: readonly string[]): number[] {
+    const missing = new Map<string, Handler>();
+    for (const [i, name] of names.entries()) {
+      const line = lines[i];
+      if (line !== undefined && !this.#numbers.has(name)) missing.set(name, buildHandler(name, line.decoded));
     }
-    return number;
+    if (missing.size > 0) {
+      const numbers = this.#host.addHandlers([...missing.values()]);
+      for (const [i, name] of [...missing.keys()].entries()) this.#numbers.set(name, numbers[i] ?? 0);
+    }
+    const found = names.map((name) => this.#numbers.get(name) ?? 0);
+    if (this.profiled !== undefined) return found;
+    for (let i = 0; i < names.length; ) {
+      let length = Math.min(MAX_SEQUENCE, names.length - i);
+      for (; length > 1; length--) {
+        const number = this.#numbers.get(sequenceName(names.slice(i, i + length)));
+        if (number === undefined) continue;
+        found[i] = number;
+        break;
+      }
+      i += Math.max(length, 1);
+    }
+    return found;
   }
 
   #write(
@@ -183,15 +223,27 @@ export class TraceCache {
       view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
       next();
     }
-    for (const { decoded, offset, handler } of lines) {
-      put(handler, offset);
+    const names = this.#names(lines);
+    const handlers = this.#handlers(lines, names);
+    const firstLine = at;
+    for (const [i, { decoded, offset }] of lines.entries()) {
+      put(handlers[i] ?? 0, offset);
       count++;
       this.#fields(at, offset, decoded, count);
       next();
     }
+    this.profiled?.push({
+      record: firstLine,
+      names,
+      bytes: lines.map(({ decoded, offset }) =>
+        crossing === undefined
+          ? this.#pageBytes(physical - start).slice(offset, offset + decoded.length)
+          : new Uint8Array(0),
+      ),
+    });
     if (ending !== "none") {
-      const handlers = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
-      put(handlers[ending], Math.min(end, PAGE_BYTES - 1));
+      const endings = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
+      put(endings[ending], Math.min(end, PAGE_BYTES - 1));
       view.setUint16(at + RECORD.count, count, true);
       view.setBigInt64(at + RECORD.immediate, BigInt(end), true);
       next();
@@ -203,7 +255,8 @@ export class TraceCache {
     // An undefined instruction's bytes count too: when they are written, it may become a defined one.
     const past = ending === "undefined" || ending === "long" ? end + LONGEST : end;
     this.#own(page, start, Math.min(past, PAGE_BYTES), trace);
-    if (crossing !== undefined) this.#own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
+    if (crossing !== undefined)
+      this.#own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
   }
 
   #fields(at: number, offset: number, decoded: Decoded, count: number): void {

@@ -82,12 +82,14 @@ function shift(name: string, digits: readonly number[], kind: Shift): Instructio
       name,
       forms: shiftForms(digits, "more"),
       undefinedFlags: AF | OF,
+      counts: true,
       effect(m, dst, src) {
         const a = m.readModify(dst);
         const count = countOf(m, src, dst.bits);
         const result = kind.result(m, a, count, dst.bits);
         m.write(dst, result);
-        m.when(m.ne(count, 0), () => setFlags(m, a, count, dst.bits, result));
+        if (src.nonZero === true) setFlags(m, a, count, dst.bits, result);
+        else m.when(m.ne(count, 0), () => setFlags(m, a, count, dst.bits, result));
       },
     },
   ];
