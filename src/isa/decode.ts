@@ -87,7 +87,7 @@ export class Decoder {
     const all: Form[] = [];
     for (const instruction of instructions) {
       if (instruction.feature !== undefined && features !== undefined && !features.has(instruction.feature)) continue;
-      for (const text of instruction.forms) all.push(parseForm(instruction, text));
+      for (const text of instruction.forms) all.push(parseForm(instruction, text, all.length));
     }
     this.forms = all;
     for (const form of all) {

@@ -56,6 +56,8 @@ export interface OperandPattern {
 
 export interface Form {
   readonly instruction: Instruction;
+  /** Place among the decoder's forms. */
+  readonly index: number;
   readonly text: string;
   /** Opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A. */
   readonly map: 0 | 1 | 2 | 3;
@@ -87,7 +89,7 @@ function parseOperand(text: string): OperandPattern {
 }
 
 /** Reads one form. Throws on a malformed line: a mistake in our own table. */
-export function parseForm(instruction: Instruction, text: string): Form {
+export function parseForm(instruction: Instruction, text: string, index = 0): Form {
   const words = text.split(" ");
   let prefix: Form["prefix"] = "any";
   const head = (): string => words[0] ?? "";
@@ -125,6 +127,7 @@ export function parseForm(instruction: Instruction, text: string): Form {
   const has = (...places: string[]) => operands.some((o) => places.includes(o.place));
   return {
     instruction,
+    index,
     text,
     map,
     opcode: Number.parseInt(code[1] ?? "", 16),

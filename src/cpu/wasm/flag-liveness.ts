@@ -52,19 +52,13 @@ export function flagUse(statements: readonly Statement[]): FlagUse {
   return { reads, writes: set.size === 2, leaves };
 }
 
-/** For each instruction of a trace: whether the flags that it sets are seen by nobody. */
-export function deadFlags(uses: readonly FlagUse[]): boolean[] {
-  const dead: boolean[] = [];
-  // Going backwards: whether flags that hold before instruction i are overwritten before anything sees them.
-  let overwritten = false;
-  for (let i = uses.length - 1; i >= 0; i--) {
-    const use = uses[i];
-    if (use === undefined) continue;
-    dead[i] = overwritten && use.writes;
-    if (use.reads || use.leaves) overwritten = false;
-    else if (use.writes) overwritten = true;
-  }
-  return dead;
+/**
+ * Going backwards over a trace: whether flags that hold before an instruction are overwritten before anything sees
+ * them, given the same of the flags that hold after it. An instruction whose own flags are overwritten does without.
+ */
+export function flagsOverwritten(use: FlagUse, after: boolean): boolean {
+  if (use.reads || use.leaves) return false;
+  return use.writes || after;
 }
 
 /** A handler's statements without those that set flags, uses counted anew. The statements must be its own. */

@@ -6,6 +6,7 @@
 import type { AddressForm, Decoded } from "../../isa/decode.ts";
 import { NO_OPERAND } from "../../isa/decode.ts";
 import type { HelperCall, Operand, Statement, ValueType } from "../../isa/ir.ts";
+import { SEGMENTS } from "../../isa/state.ts";
 import { withoutFlags } from "./flag-liveness.ts";
 import { type Context, Semantics } from "../../isa/semantics.ts";
 
@@ -24,6 +25,27 @@ export interface Handler {
   readonly operands: readonly Operand[];
   readonly addressForm: AddressForm;
   readonly context: Context;
+}
+
+const SIZES: Readonly<Record<16 | 32 | 64, number>> = { 16: 0, 32: 1, 64: 2 };
+const REPEATS = { none: 0, rep: 1, repne: 2 } as const;
+const ADDRESS_FORMS = { simple: 0, full: 1, absolute: 2 } as const;
+
+/** A number that two decoded instructions share only if they share their handler: quick to make and to look up. */
+export function handlerKey({ form, operands, context, addressForm }: Decoded): number {
+  let memory = 0;
+  let nonZero = 0;
+  for (const operand of operands) {
+    if (operand.kind === "mem") memory = 1;
+    if (operand.nonZero === true) nonZero = 1;
+  }
+  let key = form.index * 4 + SIZES[context.operandSize];
+  key = key * 4 + SIZES[context.addressSize];
+  key = key * 4 + SIZES[context.stackSize];
+  key = key * 4 + REPEATS[context.rep];
+  key = key * 8 + SEGMENTS.indexOf(context.segment);
+  key = key * 4 + (memory === 1 ? ADDRESS_FORMS[addressForm] : 3);
+  return key * 4 + (context.long ? 2 : 0) + nonZero;
 }
 
 /** The combination that a decoded instruction needs. */

@@ -91,7 +91,9 @@ export class PortableVcpu implements Vcpu {
       },
       decoder,
     );
-    for (const [i, name] of [...hot.keys()].entries()) this.#traces.register(name, this.#interpreter.firstHot + i);
+    for (const [i, sequence] of [...hot.values()].entries()) {
+      this.#traces.register(sequence, this.#interpreter.firstHot + i);
+    }
     if (options.counts === true) this.#traces.profiled = [];
     this.state = {
       load: (state) => {

@@ -6,15 +6,21 @@
 import { DECODE, type Decoded, type Decoder } from "../../isa/decode.ts";
 import { EXCEPTION } from "../../isa/semantics.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
-import { deadFlags, type FlagUse, flagUse } from "./flag-liveness.ts";
-import { buildHandler, faultHandler, type Handler, handlerName, NO_FLAGS, sequenceName } from "./handlers.ts";
+import { flagsOverwritten, type FlagUse, flagUse } from "./flag-liveness.ts";
+import {
+  buildHandler,
+  faultHandler,
+  type Handler,
+  handlerKey,
+  handlerName,
+  NO_FLAGS,
+  type Sequence,
+} from "./handlers.ts";
 import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
 
 const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
-/** The longest sequence that is looked for. */
-const MAX_SEQUENCE = 5;
 /** Records a trace takes at most: its instructions, a crossing check and an ending. */
 const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
 
@@ -44,6 +50,20 @@ interface CodePage {
   readonly bytes: Uint8Array;
 }
 
+/** A sequence of handlers, and those that begin with it. `number` is -1 where it is not built. */
+interface SequenceNode {
+  number: number;
+  readonly sequences: Map<Kind, SequenceNode>;
+}
+
+/** A handler by name, built or not yet. */
+interface Kind extends SequenceNode {
+  readonly name: string;
+  readonly use: FlagUse;
+  /** The same without flags. */
+  quiet: Kind | undefined;
+}
+
 interface Line {
   readonly decoded: Decoded;
   /** Offset of the instruction from the page's start; at most 4095. */
@@ -64,8 +84,8 @@ export class TraceCache {
   readonly #view: DataView;
   readonly #words: Int32Array;
   readonly #pages = new Map<number, CodePage>();
-  readonly #numbers = new Map<string, number>();
-  readonly #uses = new Map<string, FlagUse>();
+  readonly #kinds = new Map<number, Kind>();
+  readonly #named = new Map<string, Kind>();
   /** Every trace made, where they are collected to find the hot handlers; sequences are then not used. */
   profiled: ProfiledTrace[] | undefined;
   readonly #undefined: number;
@@ -90,9 +110,23 @@ export class TraceCache {
     return this.#decoder;
   }
 
-  /** Tells the number of a handler that is built into the loop. */
-  register(name: string, number: number): void {
-    this.#numbers.set(name, number);
+  /** Tells the number of a sequence of handlers (or of one) that is built into the interpreter's loop. */
+  register(sequence: Sequence, number: number): void {
+    let node: SequenceNode | undefined;
+    for (const { name, statements } of sequence) {
+      const kind = this.#kindOf(name, flagUse(statements));
+      if (node === undefined) {
+        node = kind;
+        continue;
+      }
+      let next: SequenceNode | undefined = node.sequences.get(kind);
+      if (next === undefined) {
+        next = { number: -1, sequences: new Map() };
+        node.sequences.set(kind, next);
+      }
+      node = next;
+    }
+    if (node !== undefined) node.number = number;
   }
 
   /** Decodes the trace at a linear address and enters it under its physical one. Throws GuestFault if the fetch faults. */
@@ -154,44 +188,67 @@ export class TraceCache {
     return this.#memory.slice(pageAddress, PAGE_BYTES) ?? new Uint8Array(PAGE_BYTES).fill(0xff);
   }
 
-  /** The handlers' names of a line of instructions: those whose flags nobody sees do without. */
-  #names(lines: readonly Line[]): string[] {
-    const names = lines.map(({ decoded }) => handlerName(decoded));
-    const uses = names.map((name, i) => {
-      let use = this.#uses.get(name);
-      const line = lines[i];
-      if (use === undefined && line !== undefined) {
-        use = flagUse(buildHandler(name, line.decoded).statements);
-        this.#uses.set(name, use);
-      }
-      return use ?? { reads: true, writes: false, leaves: true };
-    });
-    const dead = deadFlags(uses);
-    return names.map((name, i) => (dead[i] === true ? name + NO_FLAGS : name));
+  /** What is known of a decoded instruction's handler. */
+  #kind(decoded: Decoded): Kind {
+    const key = handlerKey(decoded);
+    const known = this.#kinds.get(key);
+    if (known !== undefined) return known;
+    const name = handlerName(decoded);
+    const found = this.#kindOf(name, flagUse(buildHandler(name, decoded).statements));
+    this.#kinds.set(key, found);
+    return found;
   }
 
-  /** The handlers' numbers for a line of instructions; a sequence's number stands at its first. */
-  #handlers(lines: readonly Line[], names: readonly string[]): number[] {
-    const missing = new Map<string, Handler>();
-    for (const [i, name] of names.entries()) {
+  #kindOf(name: string, use: FlagUse): Kind {
+    let kind = this.#named.get(name);
+    if (kind === undefined) {
+      kind = { name, use, number: -1, sequences: new Map(), quiet: undefined };
+      this.#named.set(name, kind);
+    }
+    return kind;
+  }
+
+  /** The handlers of a line of instructions; those whose flags nobody sees do without. */
+  #kindsOf(lines: readonly Line[]): Kind[] {
+    const kinds = lines.map(({ decoded }) => this.#kind(decoded));
+    const missing: { kind: Kind; decoded: Decoded }[] = [];
+    // Going backwards: whether the flags of instruction i are overwritten before anything sees them [flag-liveness.ts].
+    let overwritten = false;
+    for (let i = lines.length - 1; i >= 0; i--) {
+      let kind = kinds[i];
       const line = lines[i];
-      if (line !== undefined && !this.#numbers.has(name)) missing.set(name, buildHandler(name, line.decoded));
-    }
-    if (missing.size > 0) {
-      const numbers = this.#host.addHandlers([...missing.values()]);
-      for (const [i, name] of [...missing.keys()].entries()) this.#numbers.set(name, numbers[i] ?? 0);
-    }
-    const found = names.map((name) => this.#numbers.get(name) ?? 0);
-    if (this.profiled !== undefined) return found;
-    for (let i = 0; i < names.length; ) {
-      let length = Math.min(MAX_SEQUENCE, names.length - i);
-      for (; length > 1; length--) {
-        const number = this.#numbers.get(sequenceName(names.slice(i, i + length)));
-        if (number === undefined) continue;
-        found[i] = number;
-        break;
+      if (kind === undefined || line === undefined) continue;
+      const { use } = kind;
+      if (overwritten && use.writes) {
+        kind.quiet ??= this.#kindOf(kind.name + NO_FLAGS, use);
+        kind = kind.quiet;
+        kinds[i] = kind;
       }
-      i += Math.max(length, 1);
+      overwritten = flagsOverwritten(use, overwritten);
+      if (kind.number < 0 && !missing.some((m) => m.kind === kind)) missing.push({ kind, decoded: line.decoded });
+    }
+    if (missing.length > 0) {
+      const numbers = this.#host.addHandlers(missing.map(({ kind, decoded }) => buildHandler(kind.name, decoded)));
+      for (const [i, { kind }] of missing.entries()) kind.number = numbers[i] ?? 0;
+    }
+    return kinds;
+  }
+
+  /** Handlers' numbers by instruction; a sequence's number stands at its first. */
+  #numbersOf(kinds: readonly Kind[]): number[] {
+    const found = kinds.map((kind) => kind.number);
+    if (this.profiled !== undefined) return found;
+    for (let i = 0; i < kinds.length; ) {
+      let length = 1;
+      let node: SequenceNode | undefined = kinds[i];
+      for (let next = i + 1; next < kinds.length && node !== undefined; next++) {
+        const kind: Kind | undefined = kinds[next];
+        node = kind === undefined ? undefined : node.sequences.get(kind);
+        if (node === undefined || node.number < 0) continue;
+        found[i] = node.number;
+        length = next - i + 1;
+      }
+      i += length;
     }
     return found;
   }
@@ -223,8 +280,8 @@ export class TraceCache {
       view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
       next();
     }
-    const names = this.#names(lines);
-    const handlers = this.#handlers(lines, names);
+    const kinds = this.#kindsOf(lines);
+    const handlers = this.#numbersOf(kinds);
     const firstLine = at;
     for (const [i, { decoded, offset }] of lines.entries()) {
       put(handlers[i] ?? 0, offset);
@@ -234,7 +291,7 @@ export class TraceCache {
     }
     this.profiled?.push({
       record: firstLine,
-      names,
+      names: kinds.map((kind) => kind.name),
       bytes: lines.map(({ decoded, offset }) =>
         crossing === undefined
           ? this.#pageBytes(physical - start).slice(offset, offset + decoded.length)
