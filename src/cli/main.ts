@@ -1,7 +1,7 @@
 /** The process behind `isola`: real streams, real virtual machines, the real store of images. */
 
 import packageJson from "../../package.json" with { type: "json" };
-import { createNodeVm } from "../backends/node-vm.ts";
+import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
 import type { CliHost } from "./host.ts";
 import { launch } from "./launch.ts";

@@ -80,7 +80,7 @@ export class PortableVm implements Vm {
       memory: memory.memory,
       ramBytes: memoryBytes,
       board: board.shared,
-      control: this.#control.buffer as SharedArrayBuffer,
+      control: this.#control.buffer,
       clock: origin,
       state,
       traceUnimplemented: trace?.includes("unimplemented") === true,

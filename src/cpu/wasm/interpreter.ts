@@ -79,7 +79,7 @@ export class Interpreter {
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
       env: { memory: this.#memory.memory, table: this.#table },
       core: this.#core as unknown as WebAssembly.ModuleImports,
-      helpers: this.#helpers as WebAssembly.ModuleImports,
+      helpers: this.#helpers,
     });
     return instance.exports;
   }
