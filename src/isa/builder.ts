@@ -63,7 +63,8 @@ export class Builder {
     if (params.length !== args.length || params.some((type, i) => args[i]?.type !== type)) {
       throw new Error(`${name} takes (${params.join()}), got (${args.map((a) => a.type).join()})`);
     }
-    const source = lanes === undefined ? ({ kind: "pure", op: name } as const) : ({ kind: "pure", op: name, lanes } as const);
+    const source =
+      lanes === undefined ? ({ kind: "pure", op: name } as const) : ({ kind: "pure", op: name, lanes } as const);
     const value = this.#value(result, source, args);
     // A value used twice is evaluated where it was made, so that every use is dominated by it.
     this.#block.push({ kind: "evaluate", value });

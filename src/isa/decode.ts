@@ -39,9 +39,13 @@ export interface Decoded {
   /** RIP-relative: the displacement counts from the next instruction, and base is the page. */
   readonly ripRelative: boolean;
   readonly addressContext: number;
-  readonly immediate: bigint;
-  /** Whether an implicit or explicit memory access goes by SS: a non-canonical address is #SS then. */
+  /** The immediate, sign-extended to 64 bits, as two signed halves. */
+  readonly immediateLow: number;
+  readonly immediateHigh: number;
+  /** Whether the memory operand goes by SS: a non-canonical address is #SS then, else #GP. */
   readonly stackSegment: boolean;
+  /** Whether it reaches the stack by itself, as pushes and pops do. */
+  readonly usesStack: boolean;
 }
 
 /** Why bytes could not be decoded. */
@@ -96,7 +100,12 @@ export class Decoder {
     }
     const rank = (form: Form) =>
       (form.exact === undefined ? 4 : 0) + (form.prefix === "any" ? 2 : form.prefix === "NP" ? 1 : 0);
-    for (const list of this.#forms) list.sort((a, b) => rank(a) - rank(b));
+    for (const list of this.#forms) {
+      list.sort((a, b) => rank(a) - rank(b));
+      if (list.some((form) => form.modrm !== list[0]?.modrm)) {
+        throw new Error(`${list[0]?.text} and its neighbours do not agree on having a ModRM byte`);
+      }
+    }
   }
 
   /** Decodes the instruction at the start of `code`, of which at most 15 bytes are looked at. */
@@ -147,7 +156,7 @@ export class Decoder {
     const candidates = this.#forms[map * 256 + opcode] ?? [];
     if (candidates.length === 0) return "undefined";
     let modrm = -1;
-    if (candidates.some((f) => f.modrm)) {
+    if (candidates[0]?.modrm === true) {
       if (at >= available) return tooFar();
       modrm = code[at] ?? 0;
     }
@@ -212,14 +221,15 @@ export class Decoder {
         stackBased = baseRegister === 4 || baseRegister === 5;
       }
       if (at + displacementBytes > available) return tooFar();
-      displacement = Number(signed(code, at, displacementBytes));
+      displacement = signed(code, at, displacementBytes);
       at += displacementBytes;
     }
 
     // --- operands ---
     const operands: Operand[] = [];
     const registers: [number, number, number] = [0, 0, 0];
-    let immediate = 0n;
+    let low = 0;
+    let high = 0;
     let immediates = 0;
     let absolute = false;
     const reg = ((modrm >> 3) & 7) | ((rex & 4) << 1);
@@ -246,7 +256,7 @@ export class Decoder {
           break;
         case "T":
           kind = "imm";
-          immediate = BigInt(rm & 7);
+          low = rm & 7;
           break;
         case "G":
         case "V":
@@ -260,17 +270,20 @@ export class Decoder {
         case "C":
         case "D":
           kind = "imm";
-          immediate = BigInt(reg);
+          low = reg;
           break;
         case "I":
         case "J": {
           kind = pattern.place === "I" ? "imm" : "rel";
           const bytes = immediateBytes(pattern, operandSize);
           if (at + bytes > available) return tooFar();
-          const value = signed(code, at, bytes);
-          at += bytes;
+          const value = signed(code, at, Math.min(bytes, 4));
           // A second immediate (ENTER, far pointers) lies in the upper half.
-          immediate = immediates === 0 ? value : (immediate & 0xffff_ffffn) | (value << 32n);
+          if (immediates === 0) {
+            low = value;
+            high = bytes === 8 ? signed(code, at + 4, 4) : value >> 31;
+          } else high = value;
+          at += bytes;
           immediates++;
           break;
         }
@@ -279,18 +292,19 @@ export class Decoder {
           absolute = true;
           const bytes = addressSize / 8;
           if (at + bytes > available) return tooFar();
-          immediate = BigInt.asUintN(addressSize, signed(code, at, bytes));
+          low = addressSize === 16 ? signed(code, at, 2) & 0xffff : signed(code, at, 4);
+          high = addressSize === 64 ? signed(code, at + 4, 4) : 0;
           at += bytes;
           break;
         }
         default:
           if (pattern.size === "1") {
             kind = "imm";
-            immediate = 1n;
+            low = 1;
           } else number = pattern.size === "CL" ? 1 : pattern.size === "DX" ? 2 : 0;
       }
       if (kind === "reg") registers[i as 0 | 1 | 2] = registerOffset(pattern, number, bits, rex !== 0);
-      if (kind === "imm" && form.instruction.counts === true && (immediate & 0x1fn) !== 0n) {
+      if (kind === "imm" && form.instruction.counts === true && (low & 0x1f) !== 0) {
         operands.push({ index: i, kind, bits, nonZero: true });
         continue;
       }
@@ -325,12 +339,27 @@ export class Decoder {
       displacement,
       ripRelative,
       addressContext: addressContext(addressSize, used),
-      immediate,
-      stackSegment: used === "ss" || !explicit,
+      immediateLow: low,
+      immediateHigh: high,
+      stackSegment: used === "ss",
+      usesStack: form.instruction.uses?.includes("stackSize") === true,
     };
   }
 }
 
+function fits(form: Form, modrm: number, long: boolean): boolean {
+  if (long ? form.not64 : form.only64) return false;
+  if (!form.modrm) return true;
+  if (form.exact !== undefined) return form.exact === modrm;
+  if (form.digit !== undefined && form.digit !== ((modrm >> 3) & 7)) return false;
+  if (form.rm === "memory") return modrm < 0xc0;
+  return form.rm === "both" || modrm >= 0xc0;
+}
+
+/**
+ * The first fitting form with the prefix that counts. F2 and F3 win over 66 [SDM 2 §2.1.2]; without a form of their own
+ * they fall to a form that looks at none.
+ */
 function select(
   candidates: readonly Form[],
   modrm: number,
@@ -338,23 +367,14 @@ function select(
   operand66: boolean,
   repeat: number,
 ): Form | undefined {
-  const matches = (form: Form): boolean => {
-    if (long ? form.not64 : form.only64) return false;
-    if (!form.modrm) return true;
-    if (form.exact !== undefined) return form.exact === modrm;
-    if (form.digit !== undefined && form.digit !== ((modrm >> 3) & 7)) return false;
-    if (form.rm === "memory") return modrm < 0xc0;
-    return form.rm === "both" || modrm >= 0xc0;
-  };
-  const fitting = candidates.filter(matches);
-  const by = (prefix: Form["prefix"]) => fitting.find((f) => f.prefix === prefix);
-  // F2 and F3 win over 66 [SDM 2 §2.1.2]; without a form of their own they fall to a form that ignores them.
-  if (repeat !== 0) {
-    const found = by(repeat === 0xf3 ? "F3" : "F2") ?? by("any");
-    return found;
+  const wanted = repeat === 0xf3 ? "F3" : repeat === 0xf2 ? "F2" : operand66 ? "66" : "NP";
+  let any: Form | undefined;
+  for (const form of candidates) {
+    if (form.prefix === wanted) {
+      if (fits(form, modrm, long)) return form;
+    } else if (any === undefined && form.prefix === "any" && fits(form, modrm, long)) any = form;
   }
-  if (operand66) return by("66") ?? by("any");
-  return by("NP") ?? by("any");
+  return any;
 }
 
 function operandSizeOf(form: Form, mode: number, prefixed: boolean, rexW: boolean): 16 | 32 | 64 {
@@ -427,13 +447,16 @@ function registerOffset(pattern: OperandPattern, number: number, bits: Bits, rex
   return gprOffset(number);
 }
 
-/** A little-endian two's complement number of `bytes` bytes; 0 for none. */
-function signed(code: Uint8Array, at: number, bytes: number): bigint {
-  if (bytes === 0) return 0n;
-  let low = 0;
-  for (let i = Math.min(bytes, 4) - 1; i >= 0; i--) low = low * 256 + (code[at + i] ?? 0);
-  if (bytes <= 4) return BigInt(bytes === 4 ? low | 0 : (low << (32 - bytes * 8)) >> (32 - bytes * 8));
-  let high = 0;
-  for (let i = bytes - 1; i >= 4; i--) high = high * 256 + (code[at + i] ?? 0);
-  return BigInt.asIntN(64, (BigInt(high) << 32n) | BigInt(low));
+/** A little-endian two's complement number of 0 to 4 bytes; 0 for none. */
+function signed(code: Uint8Array, at: number, bytes: number): number {
+  switch (bytes) {
+    case 0:
+      return 0;
+    case 1:
+      return ((code[at] ?? 0) << 24) >> 24;
+    case 2:
+      return (((code[at] ?? 0) | ((code[at + 1] ?? 0) << 8)) << 16) >> 16;
+    default:
+      return (code[at] ?? 0) | ((code[at + 1] ?? 0) << 8) | ((code[at + 2] ?? 0) << 16) | ((code[at + 3] ?? 0) << 24);
+  }
 }

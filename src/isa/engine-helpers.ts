@@ -166,9 +166,9 @@ export const ENGINE_HELPERS = {
   // Frames and strings.
   enterNested: helper(
     "call",
-    "i32 i32 i32 i32",
+    "i32 i32 i32",
     undefined,
-    "(frame bytes, level 1-31, operand bits, stack bits): all of ENTER with a nesting level",
+    "(level 1-31, operand bits, stack bits): ENTER's pushes with a nesting level; registers stay",
   ),
   repMovs: helper(
     "call",

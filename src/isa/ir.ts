@@ -92,7 +92,12 @@ export type Statement =
       readonly through: Value | undefined;
       readonly system: boolean;
     }
-  | { readonly kind: "if"; readonly condition: Value; readonly then: readonly Statement[]; readonly else: readonly Statement[] }
+  | {
+      readonly kind: "if";
+      readonly condition: Value;
+      readonly then: readonly Statement[];
+      readonly else: readonly Statement[];
+    }
   | { readonly kind: "call"; readonly call: HelperCall }
   /** Raises an exception; nothing after it runs. */
   | { readonly kind: "fault"; readonly vector: number; readonly error: Value | undefined }

@@ -164,14 +164,22 @@ export class Semantics extends Builder {
     const sum = this.add(address, delta);
     return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
   }
-  /** #GP(0) unless a linear address is a multiple of `bytes`. */
+  /** #GP(0) unless a linear address is a multiple of `bytes`. One that is not canonical is left to the access itself,
+   * which knows #SS from #GP. */
   requireAligned(address: Value, bytes: number): void {
-    this.faultWhen(this.ne(this.and(address, bytes - 1), 0), EXCEPTION.GP, 0);
+    this.when(this.and(this.op("i32.wrap_i64", address), bytes - 1), () => {
+      if (this.context.long) this.faultWhen(this.#isCanonical(address), EXCEPTION.GP, 0);
+      else this.fault(EXCEPTION.GP, 0);
+    });
   }
   /** #GP(0) for a jump target (i64) that is not canonical [SDM 3 §4.5]; outside 64-bit mode there is none. */
   requireCanonical(target: Value): void {
     if (!this.context.long) return;
-    this.faultWhen(this.ne(this.shrS(this.shl(target, 16), 16), target), EXCEPTION.GP, 0);
+    this.faultWhen(this.isZero(this.#isCanonical(target)), EXCEPTION.GP, 0);
+  }
+  /** Whether bits 63:47 are alike (i32). */
+  #isCanonical(address: Value): Value {
+    return this.eq(this.shrS(this.shl(address, 16), 16), address);
   }
 
   // --- registers and other state ---

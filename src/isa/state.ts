@@ -72,6 +72,8 @@ export const STATE = {
   /** Non-zero while an exception is on its way: vector + 1. */
   fault: field("i32"),
   faultError: field("i32"),
+  /** The linear address that a fault for a non-canonical one was raised for. */
+  faultAddress: field("i64"),
   /** Why the interpreter's loop returns. */
   exitReason: field("i32"),
   /** Whether an interrupt may be waiting: set by devices' code, read where IF becomes 1. */

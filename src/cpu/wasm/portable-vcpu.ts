@@ -5,7 +5,7 @@
 import { DECODE, Decoder } from "../../isa/decode.ts";
 import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
 import { AC, IF, TF } from "../../isa/flags.ts";
-import { EXCEPTION } from "../../isa/semantics.ts";
+import { EXCEPTION, RSP } from "../../isa/semantics.ts";
 import { STATE } from "../../isa/state.ts";
 import { INSTRUCTIONS } from "../../isa/table.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
@@ -28,6 +28,8 @@ const MIN_FUEL = 1000;
 const MAX_FUEL = 2_000_000;
 const SLICE_MS = 1;
 const EFER_LMA = 1 << 10;
+/** A push or pop reaches at most so many bytes from RSP: two fields of a far pointer. */
+const STACK_REACH = 16n;
 
 export interface PortableOptions {
   /** CPUID features whose instructions are decoded; absent: all that are implemented. */
@@ -200,13 +202,18 @@ export class PortableVcpu implements Vcpu {
     this.#system.deliver(vector, error, {});
   }
 
-  /** Whether the instruction at RIP reaches memory by SS: tells #SS from #GP for a non-canonical address. */
+  /** Whether the instruction at RIP reached for a non-canonical address by SS: tells #SS from #GP. */
   #usesStack(): boolean {
     try {
       const physical = this.#translate(this.#view.long("rip") + this.#view.long("codeBase"), ACCESS.fetch);
       const bytes = this.#memory.slice(physical, 15) ?? new Uint8Array(0);
       const decoded = this.#traces.decoder.decode(bytes, this.#word("decodeContext"));
-      return typeof decoded !== "string" && decoded.stackSegment;
+      if (typeof decoded === "string") return false;
+      if (!decoded.usesStack) return decoded.stackSegment;
+      // PUSH, POP and CALL may have a memory operand besides: the stack's own access is near RSP.
+      const hasOperand = decoded.operands.some(({ kind }) => kind === "mem");
+      const distance = BigInt.asIntN(64, this.#view.long("faultAddress") - this.#view.gpr(RSP));
+      return decoded.stackSegment || !hasOperand || (distance >= -STACK_REACH && distance < STACK_REACH);
     } catch (error) {
       if (error instanceof GuestFault) return false;
       throw error;
@@ -215,18 +222,18 @@ export class PortableVcpu implements Vcpu {
 
   #translate(linear: bigint, access: number): number {
     const physical = this.#core.translate(BigInt.asIntN(64, linear), access);
-    this.#throwFault();
+    this.#throwFault(true);
     return Number(physical);
   }
 
-  /** Throws the fault that the memory core left in the state. */
-  #throwFault(): void {
+  /** Throws the fault that the memory core left in the state. `implicit`: a non-canonical address is #GP whatever the
+   * instruction, since it is not its operand's. */
+  #throwFault(implicit: boolean): void {
     const fault = this.#word("fault");
     if (fault === 0) return;
     this.#setWord("fault", 0);
     const error = this.#word("faultError");
-    if (error === NON_CANONICAL_ERROR) throw new GuestFault(EXCEPTION.GP, 0);
-    throw new GuestFault(fault - 1, error);
+    throw new GuestFault(fault - 1, implicit && error === NON_CANONICAL_ERROR ? 0 : error);
   }
 
   /** Leaves a helper's fault where the interpreter looks for it. */
@@ -258,14 +265,14 @@ export class PortableVcpu implements Vcpu {
       load: (address, bytes, system) => {
         const signed = BigInt.asIntN(64, address);
         const value = system === true ? this.#core.loadSystem(signed, bytes) : this.#core.load(signed, bytes);
-        this.#throwFault();
+        this.#throwFault(system === true);
         return BigInt.asUintN(64, value);
       },
       store: (address, bytes, value, system) => {
         const signed = BigInt.asIntN(64, address);
         if (system === true) this.#core.storeSystem(signed, bytes, value);
         else this.#core.store(signed, bytes, value);
-        this.#throwFault();
+        this.#throwFault(system === true);
       },
       flushTlb: (scope) => {
         if (typeof scope === "bigint") this.#core.flushPage(BigInt.asIntN(64, scope));

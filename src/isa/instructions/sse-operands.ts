@@ -42,7 +42,7 @@ export function enterMmx(m: Semantics, tags = 0xff): void {
 /** The linear address of a 128-bit operand, checked to be a multiple of 16: else #GP(0). */
 function alignedAddress(m: Semantics, operand: Operand): Value {
   const address = m.address(operand);
-  m.faultWhen(m.and(m.op("i32.wrap_i64", address), 15), EXCEPTION.GP, 0);
+  m.requireAligned(address, 16);
   return address;
 }
 

@@ -107,23 +107,23 @@ function popFlags(m: Semantics): void {
   m.when(m.and(m.and(changed, flags), IF), () => m.when(m.field("interruptHint"), () => m.leave(true)));
 }
 
+/** ENTER: pushes RBP, then with a nesting level the enclosing frames' pointers, and opens a frame. */
 function enter(m: Semantics, frame: Operand, nesting: Operand): void {
   const { operandSize, stackSize } = m.context;
-  const bytes = m.fit(m.read(frame), 32);
+  const size = operandSize / 8;
   const level = m.and(m.fit(m.read(nesting), 32), 0x1f);
+  const base = m.sub(m.gpr(RSP, 64), size);
   m.when(
     m.isZero(level),
-    () => {
-      const base = m.sub(m.gpr(RSP, 64), operandSize / 8);
-      const top = m.sub(base, m.fit(bytes, 64));
-      m.store(m.stackLinear(base), operandSize, m.gpr(RBP, operandSize));
-      // Where the stack ends now must be writable [SDM 2, ENTER]; what was pushed stays in memory if it is not.
-      m.loadForWrite(m.stackLinear(top), operandSize);
-      m.setGpr(RBP, operandSize, m.fit(base, operandSize));
-      m.setStackPointer(top);
-    },
-    () => m.call("enterNested", [bytes, level, m.i32(operandSize), m.i32(stackSize)]),
+    () => m.store(m.stackLinear(base), operandSize, m.gpr(RBP, operandSize)),
+    () => m.call("enterNested", [level, m.i32(operandSize), m.i32(stackSize)]),
   );
+  const pushed = m.mul(m.fit(level, 64), size);
+  const top = m.sub(m.sub(base, pushed), m.fit(m.fit(m.read(frame), 32), 64));
+  // Where the stack ends now must be writable [SDM 2, ENTER]; what was pushed stays in memory if it is not.
+  m.loadForWrite(m.stackLinear(top), operandSize);
+  m.setGpr(RBP, operandSize, m.fit(base, operandSize));
+  m.setStackPointer(top);
 }
 
 function leaveFrame(m: Semantics): void {

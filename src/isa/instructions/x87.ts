@@ -39,7 +39,12 @@ function run(m: Semantics, opcode: number, modrm: Value, address: Value | undefi
   return outcome;
 }
 
-function memoryEffect(opcode: number, field: number) {
+/** Error summary of the status word: an exception is waiting. */
+const FSW_ES = 1 << 7;
+
+/** The effect of an instruction with a memory operand. `waits`: it raises a waiting exception before its operand is
+ * looked at, as all but FNSTCW and the like do. */
+function memoryEffect(opcode: number, field: number, waits: boolean) {
   return (m: Semantics, operand: Operand): void => {
     guard(m);
     const access = x87MemoryAccess(opcode, field, m.context.operandSize === 16);
@@ -47,6 +52,7 @@ function memoryEffect(opcode: number, field: number) {
       m.fault(EXCEPTION.UD);
       return;
     }
+    if (waits) m.faultWhen(m.and(m.field("fsw"), FSW_ES), EXCEPTION.MF);
     const address = m.address(operand);
     const at = (offset: number) => (offset === 0 ? address : m.add(address, offset));
     if (access.access === "read") {
@@ -82,7 +88,8 @@ function build(): Instruction[] {
     for (let field = 0; field < 8; field++) {
       const memoryName = x87Name(opcode, field << 3);
       if (memoryName !== undefined) {
-        found.push({ name: memoryName.toUpperCase(), forms: [`${code} /${field} M`], effect: memoryEffect(opcode, field) });
+        const effect = memoryEffect(opcode, field, !memoryName.startsWith("fn"));
+        found.push({ name: memoryName.toUpperCase(), forms: [`${code} /${field} M`], effect });
       }
       const names = Array.from({ length: 8 }, (_, i) => x87Name(opcode, 0xc0 | (field << 3) | i));
       const [first] = names;
@@ -117,7 +124,7 @@ export const X87: readonly Instruction[] = [
       // WAIT looks at CR0.TS only together with CR0.MP [SDM 2, WAIT].
       const both = (1 << 1) | (1 << 3);
       m.faultWhen(m.eq(m.and(m.op("i32.wrap_i64", m.field("cr0")), both), both), EXCEPTION.NM);
-      m.faultWhen(m.and(m.field("fsw"), 0x80), EXCEPTION.MF);
+      m.faultWhen(m.and(m.field("fsw"), FSW_ES), EXCEPTION.MF);
     },
   },
 ];

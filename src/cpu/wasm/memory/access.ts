@@ -4,7 +4,6 @@
  * An access that crosses pages is checked whole before a byte of it moves, so that a fault leaves nothing half done.
  */
 
-import { EXCEPTION } from "../../../isa/semantics.ts";
 import { TLB } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
@@ -27,7 +26,7 @@ import {
   sub,
   widen,
 } from "./emitter.ts";
-import { ACCESS, isCanonical, NON_CANONICAL_ERROR, PAGING, raise } from "./page-walk.ts";
+import { ACCESS, isCanonical, PAGING, raiseNonCanonical } from "./page-walk.ts";
 
 const FAULTED = -1n;
 const SIZES = [8, 4, 2, 1] as const;
@@ -59,7 +58,7 @@ function defineCheckCrossing(core: CoreModule, translate: FunctionReference): Fu
   f.set(second, and(add(linear, sub(widen(bytes), 1n)), PAGE_MASK));
   // The address is checked whole before the first page is walked.
   f.if(both(equal(state("pagingMode"), PAGING.fourLevel), isZero(isCanonical(second))), () => {
-    raise(f, EXCEPTION.GP, NON_CANONICAL_ERROR);
+    raiseNonCanonical(f, second);
     f.return(0);
   });
   f.returnIf(equal(call(translate, linear, access), FAULTED), 0);

@@ -66,9 +66,14 @@ const EFER_NXE = 1n << 11n;
 const EFLAGS_AC = 1 << 18;
 
 /** Leaves an exception in the state. */
-export function raise(f: FunctionEmitter, vector: number, error: Expression | number): void {
+function raise(f: FunctionEmitter, vector: number, error: Expression | number): void {
   f.setState("fault", vector + 1);
   f.setState("faultError", error);
+}
+/** Leaves in the state that an address is not canonical: #SS or #GP. */
+export function raiseNonCanonical(f: FunctionEmitter, linear: Expression): void {
+  f.setState("faultAddress", linear);
+  raise(f, EXCEPTION.GP, NON_CANONICAL_ERROR);
 }
 
 /** Whether bits 63:47 of an address are alike [SDM 1 §3.3.7.1]. */
@@ -153,7 +158,7 @@ export function defineTranslate(core: CoreModule): FunctionReference {
     equal(mode, PAGING.fourLevel),
     () => {
       f.if(isZero(isCanonical(linear)), () => {
-        raise(f, EXCEPTION.GP, NON_CANONICAL_ERROR);
+        raiseNonCanonical(f, linear);
         f.return(-1n);
       });
       f.set(shift, 39n);

@@ -470,8 +470,9 @@ describe("the rest", () => {
     view.setGpr(5, 0x9000n);
     host.write32(0x9000 - 4, 0x1111);
     host.write32(0x9000 - 8, 0x2222);
-    call.enterNested?.(0x20, 3, 32, 32);
-    assert.deepEqual([view.gpr(5), view.gpr(4)], [0x7ffcn, 0x7ffcn - 12n - 0x20n]);
+    call.enterNested?.(3, 32, 32);
+    // The registers are the effect's, once the frame's end has been probed.
+    assert.deepEqual([view.gpr(5), view.gpr(4)], [0x9000n, 0x8000n]);
     assert.deepEqual(
       [0x7ffc, 0x7ff8, 0x7ff4, 0x7ff0].map((at) => host.read32(at)),
       [0x9000, 0x1111, 0x2222, 0x7ffc],

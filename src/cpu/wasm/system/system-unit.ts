@@ -164,8 +164,8 @@ export class SystemUnit {
       hypercall: () => {
         throw new GuestFault(EXCEPTION.UD);
       },
-      enterNested: (frame: number, level: number, operandBits: number, stackBits: number) =>
-        enterNested(parts, frame, level, operandBits, stackBits),
+      enterNested: (level: number, operandBits: number, stackBits: number) =>
+        enterNested(parts, level, operandBits, stackBits),
     } satisfies Partial<Record<EngineHelperName, unknown>>;
   }
 
