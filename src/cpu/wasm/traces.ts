@@ -334,7 +334,16 @@ export class TraceCache {
     const relative = decoded.operands.some((o) => o.kind === "rel");
     // A relative jump has no memory operand: its displacement field holds the link.
     if (!relative) view.setInt32(at + RECORD.displacement, displacement, true);
-    view.setBigInt64(at + RECORD.immediate, relative ? decoded.immediate + BigInt(end) : decoded.immediate, true);
+    let low = decoded.immediateLow;
+    let high = decoded.immediateHigh;
+    if (relative) {
+      // From the start of the page; a displacement of 32 bits and an offset in the page may carry into the upper half.
+      const sum = low + end;
+      low = sum | 0;
+      high = Math.floor(sum / 2 ** 32);
+    }
+    view.setInt32(at + RECORD.immediate, low, true);
+    view.setInt32(at + RECORD.immediate + 4, high, true);
   }
 
   /** Takes a slot of the hash for a trace; its byte address. */
