@@ -1,0 +1,115 @@
+/** Descriptor tables, TSS and page tables of the long-mode test guest, as bytes. [SDM 3 §3.4.5, §4.5, §7.7] */
+
+import { flatDescriptor } from "../../../src/cpu/reset-state.ts";
+import {
+  END_VECTOR,
+  IDT,
+  IO_MAP,
+  LDT,
+  PAGE,
+  PD0,
+  PD1,
+  PD3,
+  PD_B,
+  PDPT,
+  PDPT_B,
+  PLAY,
+  PML4,
+  PT_B,
+  PT_TEST,
+  SELECTOR,
+  STACK,
+  STUB_BYTES,
+  STUBS,
+  TABLES,
+  TABLES_BYTES,
+  TSS,
+  TSS_BYTES,
+} from "./layout.ts";
+
+/** A segment descriptor. `attributes` are a descriptor's bits 55:40 without the limit's. */
+export function descriptor({ base = 0, limit = 0, attributes = 0 }): bigint {
+  const low = BigInt(limit & 0xffff) | (BigInt(base & 0xff_ffff) << 16n);
+  const high = BigInt(((limit >> 16) & 0xf) << 16) | BigInt((base >>> 24) * 0x100_0000) | (BigInt(attributes) << 8n);
+  return low | (high << 32n);
+}
+
+/** The two quadwords of a 64-bit gate; by default an interrupt gate, present. [SDM 3 §6.14.1] */
+export function gate({
+  offset = 0,
+  selector = SELECTOR.kernelCode as number,
+  ist = 0,
+  dpl = 0,
+  type = 14,
+  present = true,
+}): readonly [bigint, bigint] {
+  const attributes = BigInt((present ? 0x80 : 0) | (dpl << 5) | type);
+  const at = BigInt(offset);
+  const low = (at & 0xffffn) | (BigInt(selector) << 16n) | (BigInt(ist) << 32n) | (attributes << 40n);
+  return [low | (((at >> 16n) & 0xffffn) << 48n), at >> 32n];
+}
+
+/** Attributes of system descriptors: present, type. */
+export const TSS64 = 0x89;
+export const LDT_TYPE = 0x82;
+
+const LEVEL = PAGE.P | PAGE.W | PAGE.U;
+
+/** Bytes from TABLES on; the IDT is empty, the guest's runtime fills it in. */
+export function pristineTables(): Uint8Array {
+  const bytes = new Uint8Array(TABLES_BYTES);
+  const view = new DataView(bytes.buffer);
+  const put = (address: number, value: bigint) => view.setBigUint64(address - TABLES, value, true);
+
+  const flat: readonly (readonly [number, number])[] = [
+    [SELECTOR.kernelCode, 0xa09b],
+    [SELECTOR.kernelData, 0xc093],
+    [SELECTOR.kernelCode32, 0xc09b],
+    [SELECTOR.userCode32, 0xc0fb],
+    [SELECTOR.userData, 0xc0f3],
+    [SELECTOR.userCode, 0xa0fb],
+    [SELECTOR.conforming, 0xa09f],
+  ];
+  for (const [selector, attributes] of flat) put(TABLES + selector, flatDescriptor(attributes));
+  put(TABLES + SELECTOR.kernelCode16, descriptor({ limit: 0xffff, attributes: 0x9b }));
+  put(TABLES + SELECTOR.kernelData16, descriptor({ limit: 0xffff, attributes: 0x93 }));
+  put(TABLES + SELECTOR.tss, descriptor({ base: TSS, limit: TSS_BYTES - 1, attributes: TSS64 }));
+  put(TABLES + SELECTOR.ldt, descriptor({ base: LDT, limit: 0xfff, attributes: LDT_TYPE }));
+
+  for (let vector = 0; vector < 256; vector++) {
+    const [low, high] = gate({ offset: STUBS + vector * STUB_BYTES, dpl: vector === END_VECTOR ? 3 : 0 });
+    put(IDT + vector * 16, low);
+    put(IDT + vector * 16 + 8, high);
+  }
+
+  view.setBigUint64(TSS - TABLES + 4, BigInt(STACK.rsp0), true);
+  view.setBigUint64(TSS - TABLES + 12, BigInt(STACK.rsp1), true);
+  view.setBigUint64(TSS - TABLES + 20, BigInt(STACK.rsp2), true);
+  view.setBigUint64(TSS - TABLES + 0x24, BigInt(STACK.ist1), true);
+  view.setBigUint64(TSS - TABLES + 0x2c, BigInt(STACK.ist2), true);
+  view.setUint16(TSS - TABLES + 0x66, IO_MAP, true);
+  bytes.fill(0xff, TSS - TABLES + IO_MAP, TSS - TABLES + TSS_BYTES);
+
+  const tables = (address: number) => BigInt(address) | LEVEL;
+  put(PML4, tables(PDPT));
+  put(PML4 + 8, tables(PDPT_B));
+  put(PML4 + 511 * 8, tables(PDPT));
+  put(PDPT, tables(PD0));
+  put(PDPT + 8, tables(PD1));
+  put(PDPT + 3 * 8, tables(PD3));
+  put(PDPT + 4 * 8, LEVEL | PAGE.PS);
+  put(PDPT_B, tables(PD_B));
+  put(PD_B, tables(PT_B));
+  const kernel = PAGE.P | PAGE.W | PAGE.PS;
+  const large = (i: number) => BigInt(i) * 0x20_0000n;
+  for (let i = 0; i < 512; i++) {
+    put(PD0 + i * 8, large(i) | kernel);
+    put(PD3 + i * 8, (0xc000_0000n + large(i)) | kernel | PAGE.PCD);
+    put(PT_TEST + i * 8, BigInt(PLAY + i * 4096) | LEVEL);
+    put(PT_B + i * 8, BigInt(PLAY + i * 4096) | LEVEL);
+    if (i < 256) put(PD1 + i * 8, large(i) | kernel | PAGE.U);
+  }
+  put(PD1 + 256 * 8, tables(PT_TEST));
+  put(PD1 + 257 * 8, BigInt(PLAY) | LEVEL | PAGE.PS);
+  return bytes;
+}

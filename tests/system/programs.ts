@@ -1,0 +1,16 @@
+/** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
+
+import { EXCEPTIONS } from "./cases/exceptions.ts";
+import { guestImage, type SystemCase } from "./guest/runtime.ts";
+
+export interface SystemProgram {
+  readonly name: string;
+  readonly cases: readonly SystemCase[];
+  image(): Uint8Array;
+}
+
+function longMode(name: string, cases: readonly SystemCase[]): SystemProgram {
+  return { name, cases, image: () => guestImage(cases) };
+}
+
+export const PROGRAMS: readonly SystemProgram[] = [longMode("exceptions", EXCEPTIONS)];
