@@ -90,6 +90,8 @@ export class TraceCache {
   profiled: ProfiledTrace[] | undefined;
   readonly #undefined: number;
   readonly #tooLong: number;
+  /** Slots of the hash that are not empty, deleted ones included. */
+  readonly #slots: number[] = [];
   #top: number = ARENA.base;
 
   constructor(memory: GuestMemory, host: TraceHost, decoder: Decoder) {
@@ -359,6 +361,7 @@ export class TraceCache {
       if (keyHigh === 0 || keyHigh === -1 || (keyHigh === high && words[slot >> 2] === low)) {
         words[slot >> 2] = low;
         words[(slot + 4) >> 2] = high;
+        if (keyHigh === 0) this.#slots.push(slot);
         return slot;
       }
     }
@@ -417,7 +420,11 @@ export class TraceCache {
   clear(): void {
     for (const number of this.#pages.keys()) this.#memory.bytes[CODE_MAP + number] = 0;
     this.#pages.clear();
-    this.#words.fill(0, TRACE_HASH.base >> 2, (TRACE_HASH.base >> 2) + TRACE_HASH.entries * 4);
+    // Few slots are cleared one by one: the table is large, and a short-lived guest touches little of it.
+    if (this.#slots.length > TRACE_HASH.entries / 16) {
+      this.#words.fill(0, TRACE_HASH.base >> 2, (TRACE_HASH.base >> 2) + TRACE_HASH.entries * 4);
+    } else for (const slot of this.#slots) this.#words.fill(0, slot >> 2, (slot >> 2) + 4);
+    this.#slots.length = 0;
     this.#top = ARENA.base;
     this.#host.forgetJumps();
   }
