@@ -1,6 +1,8 @@
 /** What a guest's output says of each case, and the judgement on it. */
 
+import { KNOWN_GAPS } from "./known-gaps.ts";
 import type { SystemProgram } from "./programs.ts";
+import { QEMU_FAULTS } from "./qemu-faults.ts";
 
 /** By the case's name: what it logged. */
 export type Results = Record<string, string>;
@@ -23,11 +25,14 @@ export function readResults(program: SystemProgram, output: string): Results {
   return results;
 }
 
-/** What the cases must give: QEMU's results, or the manual's where QEMU is wrong. */
-export function wantedResults(program: SystemProgram, qemu: Results): Results {
-  return Object.fromEntries(
-    program.cases.map(({ name, manual }) => [name, manual?.result ?? qemu[name] ?? "no record"]),
-  );
+/** QEMU's result, or the manual's where QEMU is wrong. */
+function wantedResult(name: string, faults: ReadonlyMap<string, string>, qemu: Results): string {
+  return faults.get(name) ?? qemu[name] ?? "no record";
+}
+
+/** Cases of a program by name, out of groups that share a reason. */
+function flat(groups: readonly { readonly cases: Results }[]): Map<string, string> {
+  return new Map(groups.flatMap(({ cases }) => Object.entries(cases)));
 }
 
 /**
@@ -35,19 +40,25 @@ export function wantedResults(program: SystemProgram, qemu: Results): Results {
  * QEMU where it does as the manual says after all, if `exact`: if this is the version whose faults are listed.
  */
 export function complaints(program: SystemProgram, isola: Results, qemu: Results, exact: boolean): string[] {
-  const wanted = wantedResults(program, qemu);
+  const faults = flat(QEMU_FAULTS[program.name] ?? []);
+  const gaps = KNOWN_GAPS[program.name] ?? {};
   const lines: string[] = [];
-  for (const { name, spec, manual, gap } of program.cases) {
+  for (const { name, spec } of program.cases) {
     const is = isola[name] ?? "";
-    const should = wanted[name] ?? "";
-    if (gap !== undefined) {
-      if (is === should) lines.push(`${name}: the gap is closed, drop its mark (${gap})`);
-    } else if (is !== should) {
+    const should = wantedResult(name, faults, qemu);
+    if (gaps[name] === undefined && is !== should) {
       lines.push(`${name} [${spec}]:\n    isola  ${is}\n    wanted ${should}`);
     }
-    if (manual !== undefined && exact && qemu[name] === manual.result) {
-      lines.push(`${name}: QEMU does as the manual says, drop the exception (${manual.why})`);
+    if (gaps[name] !== undefined && is === should) {
+      lines.push(`${name}: the gap is closed; take it out of known-gaps.ts`);
     }
+    if (exact && faults.has(name) && qemu[name] === should) {
+      lines.push(`${name}: QEMU does as the manual says; take it out of qemu-faults.ts`);
+    }
+  }
+  const names = new Set(program.cases.map(({ name }) => name));
+  for (const name of [...faults.keys(), ...Object.keys(gaps)]) {
+    if (!names.has(name)) lines.push(`${name}: there is no such case in ${program.name}`);
   }
   return lines;
 }

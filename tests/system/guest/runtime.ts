@@ -44,11 +44,7 @@ export interface SystemCase {
   /** The ring that the case's code runs in; 0 unless given. */
   readonly ring?: 0 | 3;
   /** 64-bit code. Falling out of its end ends the case. */
-  code(c: CaseCode): void;
-  /** What the manual says, where QEMU does otherwise. */
-  readonly manual?: { readonly result: string; readonly why: string };
-  /** What isola is known not to do yet. */
-  readonly gap?: string;
+  code(c: CaseCode): unknown;
 }
 
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
