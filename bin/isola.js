@@ -6,8 +6,8 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { constants } from "node:os";
+import module, { createRequire } from "node:module";
+import { constants, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -57,12 +57,23 @@ function handOver(node, script) {
   });
 }
 
+/**
+ * Keeps what Node makes of the sources (types stripped, compiled) for the next start, which then takes a third of the
+ * time. Workers and a child follow the environment; a value that the user has set stays.
+ */
+function rememberCompiledCode() {
+  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  process.env["NODE_COMPILE_CACHE"] ??= join(cache, "isola", "code");
+  module.enableCompileCache?.(process.env["NODE_COMPILE_CACHE"]);
+}
+
 if (main === undefined) {
   console.error(
     `isola: nothing to run under ${root}; wanted: src/cli/main.ts or dist/cli/main.js; install isola again`,
   );
   process.exit(1);
 }
+rememberCompiledCode();
 if (Number(process.versions.node.split(".")[0]) >= WANTED_MAJOR) {
   await import(pathToFileURL(main).href);
 } else {
