@@ -62,7 +62,8 @@ function handOver(node, script) {
  * time. Workers and a child follow the environment; a value that the user has set stays.
  */
 function rememberCompiledCode() {
-  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  const named = process.env["XDG_CACHE_HOME"] ?? "";
+  const cache = named === "" ? join(homedir(), ".cache") : named;
   process.env["NODE_COMPILE_CACHE"] ??= join(cache, "isola", "code");
   module.enableCompileCache?.(process.env["NODE_COMPILE_CACHE"]);
 }
