@@ -26,7 +26,7 @@ export interface PackageRecord {
   /** Size of the .deb in bytes. */
   readonly sizeBytes: number;
   readonly sha256: string;
-  /** Names of `Depends`, first alternatives only, without versions. */
+  /** Names of `Pre-Depends` and `Depends`, first alternatives only, without versions. */
   readonly depends: readonly string[];
 }
 
@@ -82,8 +82,8 @@ export function parsePackageRecord(text: string): PackageRecord | undefined {
   const [name, version, size, sha256] = [field("Package"), field("Version"), field("Size"), field("SHA256")];
   if (name === undefined || version === undefined || size === undefined || !/^[0-9]+$/.test(size)) return undefined;
   if (sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256)) return undefined;
-  const depends = (field("Depends") ?? "")
-    .split(",")
+  const depends = [field("Pre-Depends"), field("Depends")]
+    .flatMap((list) => list?.split(",") ?? [])
     .map((item) => item.split("|")[0]?.trim().split(/[ (:]/)[0] ?? "")
     .filter((item) => item !== "");
   return { name, version, sizeBytes: Number(size), sha256, depends };

@@ -43,6 +43,11 @@ test("what depends on state", () => {
   assert.deepEqual(ask(0x40000010), { eax: 2_000_000, ebx: 1_000_000, ecx: 0, edx: 0 });
 });
 
+test("ECX counts in the leaves that have sub-leaves, and in no other", () => {
+  for (const leaf of [0, 1, 6, 0x80000001, 0x80000007]) assert.deepEqual(ask(leaf, 0xdead), ask(leaf, 0));
+  assert.deepEqual(ask(7, 0xdead), { eax: 0, ebx: 0, ecx: 0, edx: 0 });
+});
+
 test("leaves beyond the highest answer as the highest basic one", () => {
   assert.deepEqual(ask(0x17), ask(0x16));
   assert.deepEqual(ask(0x80000009), ask(0x16));

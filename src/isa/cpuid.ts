@@ -144,13 +144,17 @@ function xsaveLeaf(subleaf: number, context: CpuidContext, offered: ReadonlySet<
   return { eax: component.size, ebx: component.offset, ecx: 0, edx: 0 };
 }
 
+/** Basic leaves whose flags depend on ECX; 4, 0xb and 0xd have functions of their own. */
+const LEAVES_WITH_SUBLEAVES: ReadonlySet<number> = new Set([7]);
+
 function basicLeaf(
   leaf: number,
   subleaf: number,
   context: CpuidContext,
   offered: ReadonlySet<FeatureName>,
 ): CpuidResult {
-  const flags = featureLeaf(leaf, subleaf, offered);
+  // Most leaves do not look at ECX, and software leaves anything there.
+  const flags = featureLeaf(leaf, LEAVES_WITH_SUBLEAVES.has(leaf) ? subleaf : 0, offered);
   const megahertz = Math.round(context.tscHz / 1e6);
   switch (leaf) {
     case 0:
