@@ -1,6 +1,7 @@
 /** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
 
 import { EXCEPTIONS } from "./cases/exceptions.ts";
+import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
 
 export interface SystemProgram {
@@ -13,4 +14,9 @@ function longMode(name: string, cases: readonly SystemCase[]): SystemProgram {
   return { name, cases, image: () => guestImage(cases) };
 }
 
-export const PROGRAMS: readonly SystemProgram[] = [longMode("exceptions", EXCEPTIONS)];
+export const PROGRAMS: readonly SystemProgram[] = [
+  longMode("exceptions", EXCEPTIONS),
+  longMode("page-rights", PAGE_RIGHTS),
+  longMode("page-levels", PAGE_LEVELS),
+  longMode("paging", PAGING),
+];

@@ -25,14 +25,14 @@ export function readResults(program: SystemProgram, output: string): Results {
   return results;
 }
 
-/** QEMU's result, or the manual's where QEMU is wrong. */
-function wantedResult(name: string, faults: ReadonlyMap<string, string>, qemu: Results): string {
-  return faults.get(name) ?? qemu[name] ?? "no record";
-}
-
-/** Cases of a program by name, out of groups that share a reason. */
-function flat(groups: readonly { readonly cases: Results }[]): Map<string, string> {
-  return new Map(groups.flatMap(({ cases }) => Object.entries(cases)));
+/** The manual's results of a program's cases where QEMU is wrong, by name. */
+function manualResults(program: SystemProgram, qemu: Results): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const { cases = {}, like } of QEMU_FAULTS[program.name] ?? []) {
+    for (const [name, result] of Object.entries(cases)) found.set(name, result);
+    for (const name of like?.names ?? []) found.set(name, like?.fix(qemu[name] ?? "") ?? "");
+  }
+  return found;
 }
 
 /**
@@ -40,12 +40,12 @@ function flat(groups: readonly { readonly cases: Results }[]): Map<string, strin
  * QEMU where it does as the manual says after all, if `exact`: if this is the version whose faults are listed.
  */
 export function complaints(program: SystemProgram, isola: Results, qemu: Results, exact: boolean): string[] {
-  const faults = flat(QEMU_FAULTS[program.name] ?? []);
+  const faults = manualResults(program, qemu);
   const gaps = KNOWN_GAPS[program.name] ?? {};
   const lines: string[] = [];
   for (const { name, spec } of program.cases) {
     const is = isola[name] ?? "";
-    const should = wantedResult(name, faults, qemu);
+    const should = faults.get(name) ?? qemu[name] ?? "no record";
     if (gaps[name] === undefined && is !== should) {
       lines.push(`${name} [${spec}]:\n    isola  ${is}\n    wanted ${should}`);
     }

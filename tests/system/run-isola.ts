@@ -3,7 +3,9 @@
 import type { VcpuExit } from "../../src/cpu/vcpu.ts";
 import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
 import { Board } from "../../src/machine/board.ts";
-import { loadUnpackedKernel } from "../../src/machine/boot/load-kernel.ts";
+import { readElf } from "../../src/machine/boot/elf.ts";
+import { placeElf } from "../../src/machine/boot/placement.ts";
+import { preparePvh, pvhEntry } from "../../src/machine/boot/pvh.ts";
 import { clockOrigin, HostClock } from "../../src/machine/clock.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
 import { EXIT_PORT } from "./guest/layout.ts";
@@ -34,7 +36,9 @@ export function runIsola(image: Uint8Array, limitMs: number): string {
     interrupts: board.interrupts,
     clock,
   });
-  vcpu.state.load(loadUnpackedKernel({ elf: image }, { memory, commandLine: "" }));
+  const elf = readElf(image);
+  placeElf(memory, elf);
+  vcpu.state.load(preparePvh({ memory, entry: pvhEntry(elf) ?? 0, map: [] }));
   let output = "";
   const started = performance.now();
   while (!ended) {

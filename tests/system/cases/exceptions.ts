@@ -149,8 +149,7 @@ const PRIVILEGED: SystemCase[] = [
   privileged("OUT DX, EAX", (c) => c.mov("edx", 0x80).emit("OUT", "dx", "eax")),
   privileged("INSB", (c) => c.mov("edx", 0x80).mov("rdi", "rsp").emit("INSB")),
   privileged("REP OUTSB of nothing", (c) => {
-    c.mov("edx", 0x80).mov("rsi", "rsp").asm.rep();
-    c.emit("OUTSB");
+    c.mov("edx", 0x80).mov("rsi", "rsp").rep().emit("OUTSB");
   }),
   {
     name: "what ring 3 may ask",

@@ -41,6 +41,7 @@ export class CaseCode {
   readonly #prefix: string;
   /** What ring 3 adds to an address of the guest's memory. */
   #alias: number;
+  #attempts = 0;
   /** Width of registers that can be logged. */
   #wide: 32 | 64;
 
@@ -64,6 +65,15 @@ export class CaseCode {
   }
   emit(name: string, ...operands: (AsmOperand | { size: Size })[]): this {
     this.asm.emit(name, ...operands.map((operand) => this.#own(operand)));
+    return this;
+  }
+  /** Prefixes of the next instruction. */
+  rep(): this {
+    this.asm.rep();
+    return this;
+  }
+  lock(): this {
+    this.asm.lock();
     return this;
   }
   /** Several instructions without operands. */
@@ -204,6 +214,18 @@ export class CaseCode {
   logOnFault(...names: (typeof GPRS)[number][]): this {
     const mask = names.reduce((sum, name) => sum | (1 << GPRS.indexOf(name)), 0);
     return this.mov(at(VARIABLE.registers + this.#alias, 32), mask);
+  }
+  /** Exceptions log vector, error code and CR2 alone. */
+  terse(): this {
+    return this.mov(at(VARIABLE.terse + this.#alias), 1);
+  }
+  /** Runs `body` and comes back to ring 0 by an exception; where it raises none, UD2 does. RAX changes. */
+  attempt(body: (c: this) => void): this {
+    const place = `.attempt${this.#attempts++}`;
+    this.onFault(place);
+    body(this);
+    this.emit("UD2").label(place);
+    return this.ring(0);
   }
   /** Ends the case; also reached by falling out of it. */
   end(): this {

@@ -24,6 +24,8 @@ export const VARIABLE = {
   /** Number of the case. */
   index: VARIABLES + 0x38,
   vector: VARIABLES + 0x40,
+  /** Not 0: exceptions log vector, error code and CR2 alone. */
+  terse: VARIABLES + 0x48,
   /** For the cases: 8 quadwords, zero at their start. */
   free: VARIABLES + 0x50,
   /** The sixteen registers at an exception. */

@@ -51,7 +51,7 @@ const XEN_ELFNOTE_PHYS32_ENTRY = 18;
 /** Exceptions with an error code, as a mask of vectors. [SDM 3 table 6-1] */
 const ERROR_CODES = [8, 10, 11, 12, 13, 14, 17, 21].reduce((mask, vector) => mask | (1 << vector), 0);
 /** A case that raises more exceptions than this is ended. */
-const MOST_EXCEPTIONS = 12;
+const MOST_EXCEPTIONS = 40;
 
 /** Registers that every case finds alike: index and value. */
 const MSRS: readonly (readonly [number, bigint])[] = [
@@ -139,7 +139,7 @@ function exceptionHandler(asm: Assembler): void {
   code.log("e", "rbx");
   asm.label("plain").emit("CMP", "ecx", 14).emit("JNE", "frame");
   code.logSystem("cr2", "cr2");
-  asm.label("frame");
+  asm.label("frame").emit("CMP", at(VARIABLE.terse), 0).emit("JNE", "counted");
   // RIP as an offset in the case, where it lies in it, in ring 0's view or ring 3's.
   asm.mov("rbx", by("rsi")).mov("rdx", "rbx").emit("SUB", "rdx", at(VARIABLE.base));
   asm.emit("CMP", "rdx", 0x800).emit("JAE", "notOwn");
@@ -168,7 +168,11 @@ function exceptionHandler(asm: Assembler): void {
     code.log(register, "rbx");
     asm.label(`without${i}`);
   }
-  asm.emit("INC", at(VARIABLE.count)).emit("CMP", at(VARIABLE.count), MOST_EXCEPTIONS).emit("JA", "finish");
+  asm
+    .label("counted")
+    .emit("INC", at(VARIABLE.count))
+    .emit("CMP", at(VARIABLE.count), MOST_EXCEPTIONS)
+    .emit("JA", "finish");
   asm.mov("eax", SELECTOR.kernelData);
   for (const segment of ["ss", "ds", "es"]) asm.mov(segment, "ax");
   asm.mov("rsp", STACK.kernel).emit("PUSH", 2).emit("POPF").emit("JMP", at(VARIABLE.resume));
