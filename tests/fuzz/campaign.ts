@@ -1,6 +1,6 @@
 /** Runs cases on two engines, batch by batch, and keeps count of what they met. */
 
-import { BATCH_CASES, type CaseMaker, type TestCase, toBatch } from "./cases.ts";
+import { BATCH_CASES, type CaseCode, type CaseMaker, type CaseRun, type TestCase, toBatch } from "./cases.ts";
 import { type Difference, differences, mismatches, windowsEqual } from "./compare.ts";
 import type { Ring3Engine } from "./image.ts";
 import { knownDifference } from "./known-differences.ts";
@@ -41,12 +41,20 @@ export interface CampaignResult {
 
 const KINDS_PER_FORM = 3;
 
+const increment = <K>(counts: Map<K, number>, key: K, by = 1): void => {
+  counts.set(key, (counts.get(key) ?? 0) + by);
+};
+
+/** An unexplained mismatch of a batch. */
+interface Failed {
+  readonly index: number;
+  readonly code: CaseCode | undefined;
+  readonly test: TestCase;
+  readonly found: readonly Difference[];
+}
+
 const blockOf = (outputs: Uint8Array, index: number): Uint8Array =>
   outputs.subarray(index * BLOCK.size, (index + 1) * BLOCK.size);
-
-const increment = <K>(counts: Map<K, number>, key: K): void => {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
-};
 
 /** What two engines make of one case alone. */
 export function differencesAlone(
@@ -87,41 +95,61 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
   const blamed = new Map<string, number>();
   while (done < count && kinds.size < options.maxFailures) {
     const size = Math.min(BATCH_CASES, count - done);
-    const cases = maker.makeMany(start + done, size);
-    const batch = toBatch(cases, maker.window);
-    const a = timed(expected, batch);
-    const b = timed(actual, batch);
+    const run = maker.makeRun(start + done, size);
+    const a = timed(expected, run.batch);
+    const b = timed(actual, run.batch);
     expectedTime += a.time;
     actualTime += b.time;
-    const outputs = new DataView(a.result.outputs.buffer, a.result.outputs.byteOffset);
-    for (const [index, test] of cases.entries()) {
-      increment(vectors, outputs.getUint32(index * BLOCK.size + BLOCK.vector, true));
-      for (const { name } of test.instructions) increment(forms, name);
-    }
-    for (const index of mismatches(cases, a.result.outputs, b.result.outputs)) {
-      const test = cases[index];
-      if (test === undefined) continue;
+    countForms(run.codes);
+    countVectors(a.result.outputs);
+    const sameWindows = windowsEqual(a.result.window, b.result.window);
+    // The outputs last until an engine runs again: what is unexplained is copied first.
+    const unexplained: Failed[] = [];
+    for (const index of mismatches(run.codes, a.result.outputs, b.result.outputs)) {
       const [left, right] = [blockOf(a.result.outputs, index), blockOf(b.result.outputs, index)];
+      const test = run.test(index);
       const found = differences(test, left, right);
       const reason = knownDifference(test, found, left, right);
-      if (reason !== undefined) {
-        increment(known, reason);
-        continue;
-      }
-      failures++;
-      // A form that failed in several ways already is not looked at again: shrinking takes many runs.
+      if (reason !== undefined) increment(known, reason);
+      else unexplained.push({ index, code: run.codes[index], test, found });
+    }
+    failures += unexplained.length;
+    let previous: CaseCode | undefined;
+    for (const { index, code, test, found } of unexplained) {
+      // Of the cases with the same code one is enough; and a form that failed in several ways already is not looked at
+      // again: shrinking takes many runs.
+      if (code === previous) continue;
       if (test.instructions.some(({ name }) => (blamed.get(name) ?? 0) >= KINDS_PER_FORM)) continue;
+      previous = code;
       if (alone(test).length > 0) report(simplify(test));
-      else if (!strayWriters(cases, index)) {
+      else if (!strayWriters(run, index)) {
         report({ test, differences: [...found, { what: "alone", expected: "differs", actual: "equal" }] });
       }
       if (kinds.size >= options.maxFailures) break;
     }
-    if (!windowsEqual(a.result.window, b.result.window)) strayWriters(cases, cases.length);
+    if (!sameWindows) strayWriters(run, size);
     done += size;
     options.onProgress?.(done);
   }
   return { cases: done, failures: Math.max(failures, kinds.size), vectors, forms, known, expectedTime, actualTime };
+
+  function countForms(codes: readonly CaseCode[]): void {
+    for (let from = 0, to = 0; from < codes.length; from = to) {
+      const code = codes[from];
+      while (to < codes.length && codes[to] === code) to++;
+      for (const { name } of code?.instructions ?? []) increment(forms, name, to - from);
+    }
+  }
+
+  function countVectors(outputs: Uint8Array): void {
+    const counts = new Int32Array(NO_EXCEPTION + 1);
+    for (let at = BLOCK.vector; at < outputs.length; at += BLOCK.size) {
+      // The vector's low bytes, little-endian; 0x100 is the greatest.
+      const vector = (outputs[at] ?? 0) | ((outputs[at + 1] ?? 0) << 8);
+      counts[vector] = (counts[vector] ?? 0) + 1;
+    }
+    for (const [vector, cases] of counts.entries()) if (cases > 0) increment(vectors, vector, cases);
+  }
 
   function alone(test: TestCase): readonly Difference[] {
     return differencesAlone(test, maker.window, expected, actual);
@@ -142,12 +170,12 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
   }
 
   /** Looks for cases before `end` that write beside the hot bytes what they should not, and reports those not known. */
-  function strayWriters(cases: readonly TestCase[], end: number): boolean {
+  function strayWriters(run: CaseRun, end: number): boolean {
     let stray = false;
     // A wild case restores the window: only what follows the last one can matter.
     for (let index = end - 1; index >= 0; index--) {
-      const test = cases[index];
-      if (test === undefined || test.input[BLOCK.wild] !== 0) break;
+      const test = run.test(index);
+      if (test.input[BLOCK.wild] !== 0) break;
       const batch = toBatch([test], maker.window);
       const a = expected.run(batch);
       const b = actual.run(batch);

@@ -1,4 +1,8 @@
-/** Cases: 1 to 6 random instructions with a random state. A case is a function of (seed, number) and of the generator alone. */
+/**
+ * Cases: 1 to 6 random instructions with a random state. A case is a function of (seed, number) and of the generator
+ * alone. STATES_PER_CODE cases in a row share their code and what their registers are for (roles): code is dearer to
+ * make, decode and compile than a state is, and one state seldom shows all that a sequence does.
+ */
 
 import type { GeneratedInstruction, Generator } from "./generator.ts";
 import { type Batch, CODE_ADDRESS, FINISHED, WINDOW_BYTES } from "./image.ts";
@@ -6,13 +10,19 @@ import { InputMaker } from "./inputs.ts";
 import { BASE, BLOCK, CODE_BYTES, MAX_CASES, WINDOW_DISTANCE, WINDOW_SEAM } from "./layout.ts";
 import { Random } from "./random.ts";
 
-const SLOT_BYTES = CODE_BYTES / MAX_CASES;
+const SLOT_BYTES = 256;
 const SLOTS_PER_PAGE = 4096 / SLOT_BYTES;
 /** A slot's first bytes stay free: the code of a page's last slot may run over into the next page. */
 const SLOT_FREE_BYTES = 112;
 const MAX_CODE_BYTES = 95;
-/** Cases that fit in one batch: the last page's slots stay free, since its last one would run out of the area. */
-export const BATCH_CASES = MAX_CASES - SLOTS_PER_PAGE;
+/** The last page's slots stay free, since its last one would run out of the area. */
+export const CODE_SLOTS = CODE_BYTES / SLOT_BYTES - SLOTS_PER_PAGE;
+/** Cases in a row with the same code. */
+export const STATES_PER_CODE = 16;
+export const BATCH_CASES = MAX_CASES;
+const BLOCK_WORDS = BLOCK.size / 4;
+/** Tells the random sequences of states from those of codes: an arbitrary number. */
+const STATE_SEED = 0x5f3759df;
 const JMP_BYTES = 5;
 const INT3 = 0xcc;
 const JMP = 0xe9;
@@ -54,23 +64,45 @@ export function followFlags(instructions: readonly CaseInstruction[]): {
   return { undefinedFlags, wellDefined };
 }
 
-/** One case by itself. */
-export interface TestCase {
-  readonly number: number;
+/** What cases in a row have in common. */
+export interface CaseCode {
   readonly instructions: readonly CaseInstruction[];
   /** Without the closing jump. */
   readonly code: Uint8Array;
   /** Place of the first byte from the start of the code area. */
   readonly codeOffset: number;
-  /** BLOCK.size bytes. */
-  readonly input: Uint8Array;
   /** Flags that are undefined where the case runs to its end. */
   readonly finalUndefined: number;
+  /** Flags that any of the instructions may leave undefined: what an exception on the way may show. */
+  readonly anyUndefined: number;
 }
 
-/** Flags that any of the case's instructions may leave undefined: what an exception on the way may show. */
-export function anyUndefined({ instructions }: TestCase): number {
-  return instructions.reduce((flags, instruction) => flags | instruction.undefinedFlags, 0);
+/** One case by itself. */
+export interface TestCase extends CaseCode {
+  readonly number: number;
+  /** BLOCK.size bytes. */
+  readonly input: Uint8Array;
+}
+
+const anyUndefined = (instructions: readonly CaseInstruction[]): number =>
+  instructions.reduce((flags, instruction) => flags | instruction.undefinedFlags, 0);
+
+/** What is known of instructions beside their bytes. */
+export function flagsOf(instructions: readonly CaseInstruction[]): Pick<CaseCode, "finalUndefined" | "anyUndefined"> {
+  return {
+    finalUndefined: followFlags(instructions).undefinedFlags,
+    anyUndefined: anyUndefined(instructions),
+  };
+}
+
+/** Many cases in a row, laid out as a batch. */
+export interface CaseRun {
+  readonly start: number;
+  readonly batch: Batch;
+  /** By case. */
+  readonly codes: readonly CaseCode[];
+  /** The case of an index, by itself. */
+  test(index: number): TestCase;
 }
 
 export class CaseMaker {
@@ -79,6 +111,10 @@ export class CaseMaker {
   readonly window: Uint8Array;
   readonly #generator: Generator;
   readonly #random = new Random();
+  readonly #words = new Int32Array(BATCH_CASES * BLOCK_WORDS);
+  /** The group of cases made last, to which the roles in `inputs` belong, and its code. */
+  #group = -1;
+  #last: CaseCode | undefined;
 
   constructor(seed: number, generator: Generator) {
     this.seed = seed;
@@ -89,16 +125,33 @@ export class CaseMaker {
 
   /** The case of this number. */
   make(number: number): TestCase {
-    return this.#make(number, new Uint8Array(BLOCK.size));
+    const code = this.#codeOf(number);
+    return { number, input: this.#input(number, code), ...code };
   }
 
-  /** `count` cases from number `start`; their inputs share a buffer. */
-  makeMany(start: number, count: number): TestCase[] {
-    const inputs = new Uint8Array(count * BLOCK.size);
-    const view = new DataView(inputs.buffer);
-    return Array.from({ length: count }, (_, i) =>
-      this.#make(start + i, inputs.subarray(i * BLOCK.size, (i + 1) * BLOCK.size), view),
-    );
+  /** `count` cases from number `start`, at most BATCH_CASES. */
+  makeRun(start: number, count: number): CaseRun {
+    const words = this.#words;
+    words.fill(0, 0, count * BLOCK_WORDS);
+    const codes: CaseCode[] = [];
+    const distinct: CaseCode[] = [];
+    for (let i = 0; i < count; i++) {
+      const code = this.#codeOf(start + i);
+      this.#state(start + i, code, words, i * BLOCK_WORDS);
+      codes.push(code);
+      if (distinct.at(-1) !== code) distinct.push(code);
+    }
+    const inputs = new Uint8Array(words.buffer, 0, count * BLOCK.size);
+    const batch = { count, inputs, window: this.window, ...layOut(distinct) };
+    return {
+      start,
+      batch,
+      codes,
+      test: (index) => {
+        const input = inputs.slice(index * BLOCK.size, (index + 1) * BLOCK.size);
+        return { number: start + index, input, ...(codes[index] ?? this.#codeOf(start + index)) };
+      },
+    };
   }
 
   /** The state of this number before code that was made elsewhere. */
@@ -108,35 +161,50 @@ export class CaseMaker {
     instructions: readonly CaseInstruction[],
     finalUndefined: number,
   ): TestCase {
-    const input = new Uint8Array(BLOCK.size);
-    const codeOffset = this.#state(number, input, new DataView(input.buffer));
-    if (instructions.some(({ wild }) => wild)) input[BLOCK.wild] = 1;
-    return { number, codeOffset, input, code, instructions, finalUndefined };
+    const codeOffset = this.#place(number);
+    const made = { codeOffset, code, instructions, finalUndefined, anyUndefined: anyUndefined(instructions) };
+    return { number, input: this.#input(number, made), ...made };
   }
 
-  #make(number: number, input: Uint8Array, view = new DataView(input.buffer)): TestCase {
-    const codeOffset = this.#state(number, input, view);
-    const code = this.#code(this.#random, codeOffset);
-    if (code.instructions.some(({ wild }) => wild)) view.setUint8(input.byteOffset + BLOCK.wild, 1);
-    return { number, codeOffset, input, ...code };
+  #input(number: number, code: CaseCode): Uint8Array {
+    const words = new Int32Array(BLOCK_WORDS);
+    this.#state(number, code, words, 0);
+    return new Uint8Array(words.buffer);
   }
 
-  /** Writes the state and gives the code's place: drawn first, so that they do not depend on the generator. */
-  #state(number: number, input: Uint8Array, view: DataView): number {
-    const random = this.#random.seed(this.seed, number);
-    this.inputs.fill(random, view, input);
-    const slot = number % BATCH_CASES;
+  /** Writes the state of this number; the roles are those of its code. */
+  #state(number: number, { instructions, codeOffset }: CaseCode, words: Int32Array, at: number): void {
+    this.inputs.fill(this.#random.seed(this.seed ^ STATE_SEED, number), words, at);
+    // The code area ends below the next 4 GiB boundary.
+    words[at + BLOCK.rip / 4] = CODE_LOW + codeOffset;
+    words[at + BLOCK.rip / 4 + 1] = CODE_HIGH;
+    if (instructions.some(({ wild }) => wild)) words[at + BLOCK.wild / 4] = 1;
+  }
+
+  /** Draws the roles and the code's place: first, so that they do not depend on the generator. */
+  #place(number: number): number {
+    const group = Math.floor(number / STATES_PER_CODE);
+    const random = this.#random.seed(this.seed, group);
+    this.#group = -1;
+    this.inputs.drawRoles(random);
+    const slot = group % CODE_SLOTS;
     const last = slot % SLOTS_PER_PAGE === SLOTS_PER_PAGE - 1;
     // The code of every page's last slot begins just before the page's end, so that it crosses.
     const inSlot = last ? SLOT_BYTES - 1 - random.below(16) : SLOT_FREE_BYTES + random.below(48);
-    const codeOffset = slot * SLOT_BYTES + inSlot;
-    // The code area ends below the next 4 GiB boundary.
-    view.setUint32(input.byteOffset + BLOCK.rip, CODE_LOW + codeOffset, true);
-    view.setUint32(input.byteOffset + BLOCK.rip + 4, CODE_HIGH, true);
-    return codeOffset;
+    return slot * SLOT_BYTES + inSlot;
   }
 
-  #code(random: Random, codeOffset: number): Pick<TestCase, "instructions" | "code" | "finalUndefined"> {
+  /** The code of a case, and its roles in `inputs`. */
+  #codeOf(number: number): CaseCode {
+    const group = Math.floor(number / STATES_PER_CODE);
+    if (this.#group === group && this.#last !== undefined) return this.#last;
+    const codeOffset = this.#place(number);
+    this.#last = this.#code(this.#random, codeOffset);
+    this.#group = group;
+    return this.#last;
+  }
+
+  #code(random: Random, codeOffset: number): CaseCode {
     const wanted = random.pick(LENGTHS);
     const generated: GeneratedInstruction[] = [];
     let length = 0;
@@ -167,24 +235,28 @@ export class CaseMaker {
       const distance = skipped.reduce((sum, instruction) => sum + instruction.bytes.length, 0);
       code[at - branchBytes] = distance;
     }
-    return { instructions: generated, code, finalUndefined: undefinedFlags };
+    return { instructions: generated, code, codeOffset, ...flagsOf(generated) };
   }
 }
 
 /** Lays cases of different slots out as one batch. */
 export function toBatch(cases: readonly TestCase[], window: Uint8Array): Batch {
-  const from = cases.reduce((least, { codeOffset }) => Math.min(least, codeOffset), CODE_BYTES);
-  const to = cases.reduce((most, { codeOffset, code }) => Math.max(most, codeOffset + code.length), 0) + JMP_BYTES;
-  const code = new Uint8Array(to - from).fill(INT3);
-  const view = new DataView(code.buffer);
   const inputs = new Uint8Array(cases.length * BLOCK.size);
-  for (const [index, test] of cases.entries()) {
-    inputs.set(test.input, index * BLOCK.size);
-    const start = test.codeOffset - from;
-    code.set(test.code, start);
-    const end = start + test.code.length;
-    code[end] = JMP;
+  for (const [index, { input }] of cases.entries()) inputs.set(input, index * BLOCK.size);
+  return { count: cases.length, inputs, window, ...layOut(cases) };
+}
+
+/** The code area's part that holds these, each closed by its jump. */
+function layOut(codes: readonly CaseCode[]): Pick<Batch, "code" | "codeOffset"> {
+  const from = codes.reduce((least, { codeOffset }) => Math.min(least, codeOffset), CODE_BYTES);
+  const to = codes.reduce((most, { codeOffset, code }) => Math.max(most, codeOffset + code.length), 0) + JMP_BYTES;
+  const area = new Uint8Array(to - from).fill(INT3);
+  const view = new DataView(area.buffer);
+  for (const { code, codeOffset } of codes) {
+    area.set(code, codeOffset - from);
+    const end = codeOffset - from + code.length;
+    area[end] = JMP;
     view.setInt32(end + 1, FINISH_DISTANCE - (from + end), true);
   }
-  return { count: cases.length, code, codeOffset: from, inputs, window };
+  return { code: area, codeOffset: from };
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Code, Decoder, DecoderOptions } from "iced-x86";
 import { INSTRUCTIONS } from "../../src/isa/table.ts";
-import { CaseMaker, type TestCase } from "./cases.ts";
+import { CaseMaker, STATES_PER_CODE, type TestCase } from "./cases.ts";
 import { differences, mismatches } from "./compare.ts";
 import { FormGenerator } from "./form-generator.ts";
 import type { Batch, BatchResult, Ring3Engine } from "./image.ts";
@@ -13,6 +13,10 @@ import { DROPPED, shrink } from "./shrink.ts";
 import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
 
 const generator = new FormGenerator(INSTRUCTIONS);
+
+/** Cases of different codes. */
+const casesOf = (maker: CaseMaker, count: number): TestCase[] =>
+  Array.from({ length: count }, (_, i) => maker.make(i * STATES_PER_CODE));
 
 /** An engine that leaves every state as it was, but for what `change` does to a case's block. */
 function fakeEngine(change: (block: DataView) => void): Ring3Engine {
@@ -33,16 +37,24 @@ function fakeEngine(change: (block: DataView) => void): Ring3Engine {
 }
 
 test("a case depends on its seed and number only", () => {
-  const a = new CaseMaker(7, generator).makeMany(100, 50);
+  const run = new CaseMaker(7, generator).makeRun(100, 50);
   const alone = new CaseMaker(7, generator).make(123);
-  assert.deepEqual(alone.code, a[23]?.code);
-  assert.deepEqual(Buffer.from(alone.input), Buffer.from(a[23]?.input ?? []));
+  assert.deepEqual(alone, run.test(23));
+  assert.deepEqual(Buffer.from(alone.input), Buffer.from(run.batch.inputs.subarray(23 * BLOCK.size, 24 * BLOCK.size)));
   assert.notDeepEqual(new CaseMaker(8, generator).make(123).input, alone.input);
+});
+
+test("cases in a row share code, not states", () => {
+  const run = new CaseMaker(7, generator).makeRun(0, 2 * STATES_PER_CODE);
+  const [first, second, last] = [run.test(0), run.test(1), run.test(STATES_PER_CODE)];
+  assert.deepEqual(second.code, first.code);
+  assert.notDeepEqual(second.input, first.input);
+  assert.notDeepEqual(last.codeOffset, first.codeOffset);
 });
 
 test("an independent decoder reads every encoding as it was meant", () => {
   const maker = new CaseMaker(3, generator);
-  for (const { code, instructions } of maker.makeMany(0, 3000)) {
+  for (const { code, instructions } of casesOf(maker, 3000)) {
     let at = 0;
     for (const { name, bytes } of instructions) {
       const decoder = new Decoder(64, code.subarray(at, at + bytes.length), DecoderOptions.None);
@@ -62,7 +74,7 @@ test("an independent decoder reads every encoding as it was meant", () => {
 
 test("a difference in any compared place is found, and named", () => {
   const maker = new CaseMaker(1, generator);
-  const cases = maker.makeMany(0, 3);
+  const cases = casesOf(maker, 3);
   const same = new Uint8Array(3 * BLOCK.size);
   const places: readonly (readonly [number, string])[] = [
     [BLOCK.gpr + 8 * 3, "rbx"],
@@ -102,7 +114,7 @@ test("flags that are undefined at the case's end are not compared", () => {
 
 test("the shrinker keeps what the failure needs and drops the rest", () => {
   const maker = new CaseMaker(5, generator);
-  const found = maker.makeMany(0, 200).find(({ instructions }) => instructions.length === 5) as TestCase;
+  const found = casesOf(maker, 200).find(({ instructions }) => instructions.length === 5) as TestCase;
   const third = found.instructions[2]?.name;
   const fails = (test: TestCase) => test.instructions[2]?.name === third && test.input[BLOCK.gpr + 8 * 6] !== 0;
   const start = { ...found, input: Uint8Array.from(found.input, () => 255) };
@@ -118,9 +130,9 @@ test("the shrinker keeps what the failure needs and drops the rest", () => {
 
 test("vectors replay what was recorded, and show what has changed since", () => {
   const maker = new CaseMaker(2, generator);
-  const cases = maker
-    .makeMany(0, 200)
-    .filter(({ instructions }) => instructions.length === 1 && instructions[0]?.approximate === false);
+  const cases = casesOf(maker, 200).filter(
+    ({ instructions }) => instructions.length === 1 && instructions[0]?.approximate === false,
+  );
   const recorded = fakeEngine((block) => block.setBigUint64(BLOCK.gpr, 77n, true));
   const text = formatVectors(recordVectors(cases, maker, recorded, "a processor"));
   const file = JSON.parse(text) as VectorFile;

@@ -47,6 +47,7 @@ export interface Batch {
 
 /** What became of a batch. */
 export interface BatchResult {
+  /** A view of the engine's RAM: until it runs the next batch. */
   readonly outputs: Uint8Array;
   readonly window: Uint8Array;
 }
@@ -192,7 +193,7 @@ export function remainingCases(ram: Uint8Array): number {
 
 export function readResult(ram: Uint8Array, batch: Batch): BatchResult {
   return {
-    outputs: ram.slice(PHYSICAL.outputs, PHYSICAL.outputs + batch.count * BLOCK.size),
+    outputs: ram.subarray(PHYSICAL.outputs, PHYSICAL.outputs + batch.count * BLOCK.size),
     window: ram.slice(PHYSICAL.window, PHYSICAL.window + WINDOW_BYTES),
   };
 }

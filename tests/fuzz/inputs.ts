@@ -65,6 +65,7 @@ const F64: readonly (readonly [high: number, low: number])[] = [
 export class InputMaker {
   /** Bytes of special and random values, 16-byte aligned: cases take slices of it. */
   readonly #pool = new Uint8Array(POOL_BYTES);
+  readonly #poolWords = new Int32Array(this.#pool.buffer);
   readonly roles: Role[] = new Array<Role>(16).fill(ROLE.any);
 
   constructor(random: Random) {
@@ -109,62 +110,69 @@ export class InputMaker {
     return window;
   }
 
-  /** Writes a block, all but the code's address, and sets `roles`. `view` is over the buffer that `block` lies in. */
-  fill(random: Random, view: DataView, block: Uint8Array): void {
-    const at = block.byteOffset - view.byteOffset;
-    block.fill(0, 0, BLOCK.hot);
-    view.setUint16(at + BLOCK.fx, 0x37f, true);
-    view.setUint32(at + BLOCK.fx + 24, this.#mxcsr(random), true);
-    if (random.chance(0.3)) this.#x87(random, view, at, block);
-    const xmm = random.below((POOL_BYTES - 256) / 16) * 16;
-    block.set(this.#pool.subarray(xmm, xmm + 256), BLOCK.fx + 160);
-    const hot = random.below((POOL_BYTES - BLOCK.hotBytes) / 16) * 16;
-    block.set(this.#pool.subarray(hot, hot + BLOCK.hotBytes), BLOCK.hot);
+  /** Draws what each general register is to hold. */
+  drawRoles(random: Random): void {
     for (let register = 0; register < 16; register++) {
-      const place = at + BLOCK.gpr + 8 * register;
       const roll = random.u32() / 2 ** 32;
       const pointer = POINTER_CHANCE[register] ?? 0;
-      if (roll < pointer) {
-        this.roles[register] = ROLE.pointer;
-        this.#pointer(random, view, place, register === RSP);
-      } else if (roll < pointer + (SMALL_CHANCE[register] ?? 0)) {
-        this.roles[register] = ROLE.small;
-        view.setUint32(place, random.below(random.chance(0.3) ? 80 : 12), true);
-      } else if (roll > 1 - CODE_CHANCE) {
-        this.roles[register] = ROLE.code;
-        view.setUint32(place, FINISHED_LOW, true);
-        view.setUint32(place + 4, FINISHED_HIGH, true);
-      } else {
-        this.roles[register] = ROLE.any;
-        this.#value(random, view, place);
-      }
+      let role: Role = ROLE.any;
+      if (roll < pointer) role = ROLE.pointer;
+      else if (roll < pointer + (SMALL_CHANCE[register] ?? 0)) role = ROLE.small;
+      else if (roll > 1 - CODE_CHANCE) role = ROLE.code;
+      this.roles[register] = role;
     }
-    if (random.chance(0.3)) this.#returnAddress(view, at);
-    // Arithmetic flags at random; DF sometimes; AC rarely.
-    const flags = (random.u32() & 0x8d5) | 2 | (random.chance(0.15) ? 0x400 : 0) | (random.chance(0.002) ? 0x40000 : 0);
-    view.setUint32(at + BLOCK.rflags, flags, true);
   }
 
-  /** Puts the end's address where RSP points, if that lies in the hot bytes. */
-  #returnAddress(view: DataView, at: number): void {
-    const rsp = view.getUint32(at + BLOCK.gpr + 8 * RSP, true);
-    const high = view.getUint32(at + BLOCK.gpr + 8 * RSP + 4, true) !== 0;
+  /** Writes the block at word `at`, which holds zeros, by `roles`; all but the code's address. */
+  fill(random: Random, words: Int32Array, at: number): void {
+    words[at] = 0x37f;
+    words[at + BLOCK.fx / 4 + 6] = this.#mxcsr(random);
+    if (random.chance(0.3)) this.#x87(random, words, at + BLOCK.fx / 4);
+    this.#copy(random, words, at + (BLOCK.fx + 160) / 4, 64);
+    this.#copy(random, words, at + BLOCK.hot / 4, BLOCK.hotBytes / 4);
+    for (let register = 0; register < 16; register++) {
+      const place = at + BLOCK.gpr / 4 + 2 * register;
+      const role = this.roles[register];
+      if (role === ROLE.pointer) this.#pointer(random, words, place, register === RSP);
+      else if (role === ROLE.small) words[place] = random.below(random.chance(0.3) ? 80 : 12);
+      else if (role === ROLE.code) {
+        words[place] = FINISHED_LOW;
+        words[place + 1] = FINISHED_HIGH;
+      } else this.#value(random, words, place);
+    }
+    if (random.chance(0.3)) this.#returnAddress(words, at);
+    // Arithmetic flags at random; DF sometimes; AC rarely.
+    const flags = (random.u32() & 0x8d5) | 2 | (random.chance(0.15) ? 0x400 : 0) | (random.chance(0.01) ? 0x40000 : 0);
+    words[at + BLOCK.rflags / 4] = flags;
+  }
+
+  /** `count` words from a random place of the pool. */
+  #copy(random: Random, words: Int32Array, at: number, count: number): void {
+    const from = random.below((POOL_BYTES - 4 * count) / 16) * 4;
+    for (let i = 0; i < count; i++) words[at + i] = this.#poolWords[from + i] ?? 0;
+  }
+
+  /** Puts the end's address where RSP points, if that lies in the hot bytes, at a multiple of 4. */
+  #returnAddress(words: Int32Array, at: number): void {
+    const rsp = (words[at + BLOCK.gpr / 4 + 2 * RSP] ?? 0) >>> 0;
+    const high = words[at + BLOCK.gpr / 4 + 2 * RSP + 1] !== 0;
     const place = rsp - (high ? SEAM_HIGH[0] : SEAM_LOW) + HOT_REACH;
-    if (place < 0 || place > BLOCK.hotBytes - 8) return;
-    view.setUint32(at + BLOCK.hot + place, FINISHED_LOW, true);
-    view.setUint32(at + BLOCK.hot + place + 4, FINISHED_HIGH, true);
+    if (place < 0 || place > BLOCK.hotBytes - 8 || (place & 3) !== 0) return;
+    words[at + (BLOCK.hot + place) / 4] = FINISHED_LOW;
+    words[at + (BLOCK.hot + place) / 4 + 1] = FINISHED_HIGH;
   }
 
   /** x87 registers in use: values of the pool as significands under near exponents, any precision and rounding. */
-  #x87(random: Random, view: DataView, at: number, block: Uint8Array): void {
+  #x87(random: Random, words: Int32Array, fx: number): void {
     const rounding = random.chance(0.5) ? 0x37f : 0x7f | (random.below(16) << 8);
-    view.setUint16(at + BLOCK.fx, random.chance(0.05) ? rounding & ~random.below(64) : rounding, true);
-    view.setUint16(at + BLOCK.fx + 2, (random.below(8) << 11) | (random.u32() & 0x4700), true);
-    view.setUint8(at + BLOCK.fx + 4, random.chance(0.6) ? 0xff : random.below(256));
+    const control = random.chance(0.05) ? rounding & ~random.below(64) : rounding;
+    words[fx] = control | (random.below(8) << 27) | ((random.u32() & 0x4700) << 16);
+    words[fx + 1] = random.chance(0.6) ? 0xff : random.below(256);
     for (let register = 0; register < 8; register++) {
-      const place = BLOCK.fx + 32 + 16 * register;
-      const from = random.below(POOL_BYTES / 8) * 8;
-      block.set(this.#pool.subarray(from, from + 8), place);
+      const place = fx + 8 + 4 * register;
+      const from = random.below(POOL_BYTES / 8) * 2;
+      let low = this.#poolWords[from] ?? 0;
+      let high = this.#poolWords[from + 1] ?? 0;
       const kind = random.below(16);
       // Most numbers are normal: the integer bit set, the exponent near that of 1. The rest is zero, special or odd.
       let exponent = 0x3fff + random.below(140) - 70;
@@ -172,11 +180,17 @@ export class InputMaker {
       else if (kind === 1) exponent = 0x7fff;
       else if (kind === 2) exponent = random.below(0x8000);
       if (kind === 3) {
-        block.fill(0, place, place + 8);
+        low = 0;
+        high = 0;
         exponent = 0;
-      } else if (kind !== 0 && kind !== 4) block[place + 7] = (block[place + 7] ?? 0) | 0x80;
-      if (kind === 1 && random.chance(0.5)) block.fill(0, place, place + 7);
-      view.setUint16(at + place + 8, exponent | (random.below(2) << 15), true);
+      } else if (kind !== 0 && kind !== 4) high |= 0x8000_0000;
+      if (kind === 1 && random.chance(0.5)) {
+        low = 0;
+        high &= 0xff00_0000;
+      }
+      words[place] = low;
+      words[place + 1] = high;
+      words[place + 2] = exponent | (random.below(2) << 15);
     }
   }
 
@@ -187,7 +201,7 @@ export class InputMaker {
     return (random.u32() & 0xe07f & (random.chance(0.7) ? 0x607f : 0xffff)) | unmasked;
   }
 
-  #pointer(random: Random, view: DataView, place: number, stack: boolean): void {
+  #pointer(random: Random, words: Int32Array, place: number, stack: boolean): void {
     let delta: number;
     const roll = random.below(256);
     // The edges: the read-only page below A, and the end of B, beyond which nothing is mapped.
@@ -198,31 +212,33 @@ export class InputMaker {
       else if (stack) delta &= ~7;
     }
     const high = random.chance(0.7);
-    view.setUint32(place, (high ? SEAM_HIGH[0] : SEAM_LOW) + delta, true);
-    view.setUint32(place + 4, high ? SEAM_HIGH[1] : 0, true);
+    words[place] = (high ? SEAM_HIGH[0] : SEAM_LOW) + delta;
+    words[place + 1] = high ? SEAM_HIGH[1] : 0;
   }
 
   /** A number of a random kind: on a boundary of some width, a power of two, or any bits. */
-  #value(random: Random, view: DataView, place: number): void {
-    let low = random.u32();
-    let high = random.u32();
+  #value(random: Random, words: Int32Array, place: number): void {
+    let low = random.u32() | 0;
+    let high = random.u32() | 0;
     const kind = low & 7;
     if (kind === 0) {
-      high = -(low >>> 31);
+      high = low >> 31;
       low = high;
     } else if (kind === 1) {
       // The greatest or the least number of 8, 16, 32 or 64 bits, give or take one.
-      const width = [8, 16, 32, 64][(high >>> 4) & 3] ?? 8;
-      const value = (1n << BigInt(width - ((high >>> 8) & 1))) + BigInt((high & 3) - 1);
-      low = Number(value & 0xffff_ffffn);
-      high = Number((value >> 32n) & 0xffff_ffffn);
+      const bit = (8 << ((high >>> 4) & 3)) - ((high >>> 8) & 1);
+      const distance = (high & 3) - 1;
+      const power = bit < 32 ? 1 << bit : 0;
+      low = (power + distance) | 0;
+      // Below zero the borrow runs through the high half; the least power is 2^7.
+      high = (bit >= 32 && bit < 64 ? 1 << (bit - 32) : 0) - (power === 0 && distance < 0 ? 1 : 0);
     } else if (kind === 2) {
       const bit = high & 63;
       low = bit < 32 ? 1 << bit : 0;
       high = bit < 32 ? 0 : 1 << (bit - 32);
     } else if (kind === 3) high = 0;
     else if (kind === 4) high = low >> 31;
-    view.setInt32(place, low | 0, true);
-    view.setInt32(place + 4, high | 0, true);
+    words[place] = low;
+    words[place + 1] = high;
   }
 }

@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { INSTRUCTIONS } from "../../src/isa/table.ts";
 import { IsolaError } from "../../src/base/errors.ts";
 import { runCampaign, summary } from "./campaign.ts";
-import { BATCH_CASES, CaseMaker, type TestCase, toBatch } from "./cases.ts";
+import { CaseMaker, CODE_SLOTS, STATES_PER_CODE, type TestCase, toBatch } from "./cases.ts";
 import { formName, FormGenerator } from "./form-generator.ts";
 import type { Ring3Engine } from "./image.ts";
 import { InterpreterEngine } from "./interpreter-engine.ts";
@@ -112,7 +112,10 @@ function record(path: string, seed: number, perForm: number): number {
   for (const [index, form] of all.forms.entries()) {
     const single = new CaseMaker(seed, all.withForm(form));
     // Every number has a slot of its own, so that the candidates make one batch.
-    const numbers = Array.from({ length: CANDIDATES }, (_, i) => ((index * 61) % BATCH_CASES) + i * (BATCH_CASES + 1));
+    const numbers = Array.from(
+      { length: CANDIDATES },
+      (_, i) => (((index * 61) % CODE_SLOTS) + i * (CODE_SLOTS + 1)) * STATES_PER_CODE,
+    );
     const cases = numbers.map((number) => single.make(number)).filter(({ instructions }) => instructions.length === 1);
     const { outputs } = engine.run(toBatch(cases, maker.window));
     const view = new DataView(outputs.buffer, outputs.byteOffset, outputs.byteLength);

@@ -1,6 +1,6 @@
 /** Makes a failing case simpler as long as it still fails: NOPs for instructions, zeros for state. */
 
-import { followFlags, type TestCase } from "./cases.ts";
+import { flagsOf, followFlags, type TestCase } from "./cases.ts";
 import { BLOCK } from "./layout.ts";
 
 const NOP = 0x90;
@@ -34,7 +34,7 @@ function withoutInstruction(index: number): Change {
     const instructions = test.instructions.map((instruction, i) =>
       i === index ? { ...instruction, ...NOTHING } : instruction,
     );
-    return { ...test, code, instructions, finalUndefined: followFlags(instructions).undefinedFlags };
+    return { ...test, code, instructions, ...flagsOf(instructions) };
   };
 }
 
