@@ -83,7 +83,11 @@ export class ModuleBuilder {
   }
 
   /** Adds a function, whose body is written into the returned writer (without the final `end`). */
-  function(params: readonly ValueType[], results: readonly ValueType[], exportAs?: string): { index: number; code: CodeWriter } {
+  function(
+    params: readonly ValueType[],
+    results: readonly ValueType[],
+    exportAs?: string,
+  ): { index: number; code: CodeWriter } {
     const code = new CodeWriter(params.length);
     this.#functions.push({ type: this.type(params, results), code });
     const index = this.#importedFunctions + this.#functions.length - 1;

@@ -92,7 +92,13 @@ saturating(2, "f64", "i32", "i32.trunc_sat_f64_s");
 saturating(4, "f32", "i64", "i64.trunc_sat_f32_s");
 saturating(6, "f64", "i64", "i64.trunc_sat_f64_s");
 
-function memory(code: number | readonly number[], result: ValueType | undefined, value: ValueType | undefined, name: string, align: number) {
+function memory(
+  code: number | readonly number[],
+  result: ValueType | undefined,
+  value: ValueType | undefined,
+  name: string,
+  align: number,
+) {
   const bytes = typeof code === "number" ? [code] : code;
   table.set(name, { name, bytes, params: value === undefined ? ["i32"] : ["i32", value], result, align });
 }
@@ -162,7 +168,12 @@ const compares = (shape: string) =>
 vector(0x23, [V, V], V, compares("i8x16"));
 vector(0x2d, [V, V], V, compares("i16x8"));
 vector(0x37, [V, V], V, compares("i32x4"));
-vector(0x41, [V, V], V, "f32x4.eq f32x4.ne f32x4.lt f32x4.gt f32x4.le f32x4.ge f64x2.eq f64x2.ne f64x2.lt f64x2.gt f64x2.le f64x2.ge");
+vector(
+  0x41,
+  [V, V],
+  V,
+  "f32x4.eq f32x4.ne f32x4.lt f32x4.gt f32x4.le f32x4.ge f64x2.eq f64x2.ne f64x2.lt f64x2.gt f64x2.le f64x2.ge",
+);
 vector(0x4d, [V], V, "v128.not");
 vector(0x4e, [V, V], V, "v128.and v128.andnot v128.or v128.xor");
 vector(0x52, [V, V, V], V, "v128.bitselect");
@@ -178,38 +189,93 @@ vector(0x6b, [V, "i32"], V, "i8x16.shl i8x16.shr_s i8x16.shr_u");
 vector(0x6e, [V, V], V, "i8x16.add i8x16.add_sat_s i8x16.add_sat_u i8x16.sub i8x16.sub_sat_s i8x16.sub_sat_u");
 vector(0x76, [V, V], V, "i8x16.min_s i8x16.min_u i8x16.max_s i8x16.max_u");
 vector(0x7b, [V, V], V, "i8x16.avgr_u");
-vector(0x7c, [V], V, "i16x8.extadd_pairwise_i8x16_s i16x8.extadd_pairwise_i8x16_u i32x4.extadd_pairwise_i16x8_s i32x4.extadd_pairwise_i16x8_u");
+vector(
+  0x7c,
+  [V],
+  V,
+  "i16x8.extadd_pairwise_i8x16_s i16x8.extadd_pairwise_i8x16_u i32x4.extadd_pairwise_i16x8_s i32x4.extadd_pairwise_i16x8_u",
+);
 vector(0x80, [V], V, "i16x8.abs i16x8.neg");
 vector(0x82, [V, V], V, "i16x8.q15mulr_sat_s");
 vector(0x83, [V], "i32", "i16x8.all_true i16x8.bitmask");
 vector(0x85, [V, V], V, "i16x8.narrow_i32x4_s i16x8.narrow_i32x4_u");
-vector(0x87, [V], V, "i16x8.extend_low_i8x16_s i16x8.extend_high_i8x16_s i16x8.extend_low_i8x16_u i16x8.extend_high_i8x16_u");
+vector(
+  0x87,
+  [V],
+  V,
+  "i16x8.extend_low_i8x16_s i16x8.extend_high_i8x16_s i16x8.extend_low_i8x16_u i16x8.extend_high_i8x16_u",
+);
 vector(0x8b, [V, "i32"], V, "i16x8.shl i16x8.shr_s i16x8.shr_u");
 vector(0x8e, [V, V], V, "i16x8.add i16x8.add_sat_s i16x8.add_sat_u i16x8.sub i16x8.sub_sat_s i16x8.sub_sat_u");
 vector(0x95, [V, V], V, "i16x8.mul i16x8.min_s i16x8.min_u i16x8.max_s i16x8.max_u");
 vector(0x9b, [V, V], V, "i16x8.avgr_u");
-vector(0x9c, [V, V], V, "i16x8.extmul_low_i8x16_s i16x8.extmul_high_i8x16_s i16x8.extmul_low_i8x16_u i16x8.extmul_high_i8x16_u");
+vector(
+  0x9c,
+  [V, V],
+  V,
+  "i16x8.extmul_low_i8x16_s i16x8.extmul_high_i8x16_s i16x8.extmul_low_i8x16_u i16x8.extmul_high_i8x16_u",
+);
 vector(0xa0, [V], V, "i32x4.abs i32x4.neg");
 vector(0xa3, [V], "i32", "i32x4.all_true i32x4.bitmask");
-vector(0xa7, [V], V, "i32x4.extend_low_i16x8_s i32x4.extend_high_i16x8_s i32x4.extend_low_i16x8_u i32x4.extend_high_i16x8_u");
+vector(
+  0xa7,
+  [V],
+  V,
+  "i32x4.extend_low_i16x8_s i32x4.extend_high_i16x8_s i32x4.extend_low_i16x8_u i32x4.extend_high_i16x8_u",
+);
 vector(0xab, [V, "i32"], V, "i32x4.shl i32x4.shr_s i32x4.shr_u");
-vector(0xae, [V, V], V, "i32x4.add - - i32x4.sub - - - i32x4.mul i32x4.min_s i32x4.min_u i32x4.max_s i32x4.max_u i32x4.dot_i16x8_s");
-vector(0xbc, [V, V], V, "i32x4.extmul_low_i16x8_s i32x4.extmul_high_i16x8_s i32x4.extmul_low_i16x8_u i32x4.extmul_high_i16x8_u");
+vector(
+  0xae,
+  [V, V],
+  V,
+  "i32x4.add - - i32x4.sub - - - i32x4.mul i32x4.min_s i32x4.min_u i32x4.max_s i32x4.max_u i32x4.dot_i16x8_s",
+);
+vector(
+  0xbc,
+  [V, V],
+  V,
+  "i32x4.extmul_low_i16x8_s i32x4.extmul_high_i16x8_s i32x4.extmul_low_i16x8_u i32x4.extmul_high_i16x8_u",
+);
 vector(0xc0, [V], V, "i64x2.abs i64x2.neg");
 vector(0xc3, [V], "i32", "i64x2.all_true i64x2.bitmask");
-vector(0xc7, [V], V, "i64x2.extend_low_i32x4_s i64x2.extend_high_i32x4_s i64x2.extend_low_i32x4_u i64x2.extend_high_i32x4_u");
+vector(
+  0xc7,
+  [V],
+  V,
+  "i64x2.extend_low_i32x4_s i64x2.extend_high_i32x4_s i64x2.extend_low_i32x4_u i64x2.extend_high_i32x4_u",
+);
 vector(0xcb, [V, "i32"], V, "i64x2.shl i64x2.shr_s i64x2.shr_u");
-vector(0xce, [V, V], V, "i64x2.add - - i64x2.sub - - - i64x2.mul i64x2.eq i64x2.ne i64x2.lt_s i64x2.gt_s i64x2.le_s i64x2.ge_s");
-vector(0xdc, [V, V], V, "i64x2.extmul_low_i32x4_s i64x2.extmul_high_i32x4_s i64x2.extmul_low_i32x4_u i64x2.extmul_high_i32x4_u");
+vector(
+  0xce,
+  [V, V],
+  V,
+  "i64x2.add - - i64x2.sub - - - i64x2.mul i64x2.eq i64x2.ne i64x2.lt_s i64x2.gt_s i64x2.le_s i64x2.ge_s",
+);
+vector(
+  0xdc,
+  [V, V],
+  V,
+  "i64x2.extmul_low_i32x4_s i64x2.extmul_high_i32x4_s i64x2.extmul_low_i32x4_u i64x2.extmul_high_i32x4_u",
+);
 vector(0xe0, [V], V, "f32x4.abs f32x4.neg - f32x4.sqrt");
 vector(0xe4, [V, V], V, "f32x4.add f32x4.sub f32x4.mul f32x4.div f32x4.min f32x4.max f32x4.pmin f32x4.pmax");
 vector(0xec, [V], V, "f64x2.abs f64x2.neg - f64x2.sqrt");
 vector(0xf0, [V, V], V, "f64x2.add f64x2.sub f64x2.mul f64x2.div f64x2.min f64x2.max f64x2.pmin f64x2.pmax");
-vector(0xf8, [V], V, "i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u f32x4.convert_i32x4_s f32x4.convert_i32x4_u i32x4.trunc_sat_f64x2_s_zero i32x4.trunc_sat_f64x2_u_zero f64x2.convert_low_i32x4_s f64x2.convert_low_i32x4_u");
+vector(
+  0xf8,
+  [V],
+  V,
+  "i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u f32x4.convert_i32x4_s f32x4.convert_i32x4_u i32x4.trunc_sat_f64x2_s_zero i32x4.trunc_sat_f64x2_u_zero f64x2.convert_low_i32x4_s f64x2.convert_low_i32x4_u",
+);
 
 /** Looks an instruction up by its text name. Throws on a name that is not in the table: a mistake in our own code. */
 export function opcode(name: string): Opcode {
   const found = table.get(name);
   if (found === undefined) throw new Error(`no WebAssembly instruction is called ${name}`);
   return found;
+}
+
+/** Every instruction of the table. */
+export function allOpcodes(): Iterable<Opcode> {
+  return table.values();
 }

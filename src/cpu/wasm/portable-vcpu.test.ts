@@ -1,0 +1,195 @@
+/** The interpreter's own machinery: traces, sequences of handlers, self-modifying code, flags that are not computed. */
+
+import { Buffer } from "node:buffer";
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ARITHMETIC } from "../../isa/flags.ts";
+import { Assembler, mem } from "../../isa/assembler.ts";
+import { GuestMemory } from "../../memory/guest-memory.ts";
+import { FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
+import type { CpuState } from "../vcpu.ts";
+import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
+import { PortableVcpu } from "./portable-vcpu.ts";
+
+const MIB = 1024 * 1024;
+const CODE = 0x10_0000;
+/** The same RAM once more, as another mapping. */
+const ALIAS = 0x4000_0000;
+const TABLES = 0x1000;
+
+/** A 64-bit guest in ring 0: the first GiB mapped to itself, and again at ALIAS. */
+class Guest {
+  readonly memory = GuestMemory.create(4 * MIB);
+  readonly undefined: string[] = [];
+  readonly vcpu: PortableVcpu;
+
+  constructor() {
+    this.vcpu = new PortableVcpu(
+      this.memory,
+      {
+        bus: { readPort: () => 0, writePort: () => {}, readMmio: () => 0, writeMmio: () => {} },
+        interrupts: {
+          pending: () => false,
+          acknowledge: () => 0,
+          readMsr: () => undefined,
+          writeMsr: () => false,
+          taskPriority: 0,
+        },
+        clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
+      },
+      { onUndefined: (bytes) => this.undefined.push(Buffer.from(bytes).toString("hex")) },
+    );
+    const table = new DataView(
+      this.memory.slice(TABLES, 0x2000)?.buffer ?? new ArrayBuffer(0),
+      this.memory.offsetOf(TABLES, 1),
+    );
+    table.setBigUint64(0, BigInt(TABLES + 0x1000) | 3n, true);
+    table.setBigUint64(0x1000, 0x83n, true);
+    table.setBigUint64(0x1008, 0x83n, true);
+  }
+
+  /** Runs code at CODE until it halts. */
+  run(code: Uint8Array): CpuState {
+    this.memory.slice(CODE, code.length)?.set(code);
+    const state = resetState();
+    state.segments.cs = flatSegment(8, FLAT_CODE64);
+    for (const name of ["ss", "ds", "es"] as const) state.segments[name] = flatSegment(16, FLAT_DATA);
+    state.cr0 = 0x8000_0011n;
+    state.cr3 = BigInt(TABLES);
+    state.cr4 = 0x620n;
+    state.msrs.set(MSR.IA32_EFER, 0x500n);
+    state.rip = BigInt(CODE);
+    state.gpr.rsp = 0x20_0000n;
+    state.rflags = 2n;
+    this.vcpu.state.load(state);
+    for (let i = 0; i < 10_000; i++) {
+      const exit = this.vcpu.run();
+      if (exit.kind === "halt") return this.vcpu.state.save();
+      assert.equal(
+        exit.kind,
+        "slice",
+        JSON.stringify(exit, (_, v: unknown) => (typeof v === "bigint" ? `0x${v.toString(16)}` : v)),
+      );
+    }
+    throw new Error("the guest did not halt");
+  }
+}
+
+function assemble(build: (a: Assembler) => void): Uint8Array {
+  const a = new Assembler({ bits: 64, origin: BigInt(CODE) });
+  build(a);
+  a.emit("HLT");
+  return a.finish();
+}
+
+test("a store into the next instruction is seen by it, in a sequence of handlers too", () => {
+  const guest = new Guest();
+  // MOV [m], r and the INC after it are neighbours that may run as one handler.
+  const state = guest.run(
+    assemble((a) => {
+      a.mov("rbx", 0x90c3_ff48n); // what is written: INC RBX, NOP
+      a.emit("MOV", mem({ label: "patch", bits: 32 }), "ebx");
+      a.label("patch");
+      a.emit("DEC", "rbx");
+      a.db(0x90);
+    }),
+  );
+  assert.equal(state.gpr.rbx, 0x90c3_ff49n);
+});
+
+test("code rewritten through another mapping of its page is decoded anew", () => {
+  const guest = new Guest();
+  const state = guest.run(
+    assemble((a) => {
+      a.mov("ecx", 2);
+      a.label("again");
+      a.mov("eax", 1); // B8 01 ...: its immediate is patched to 7 after the first round
+      a.label("after");
+      a.mov("rdx", BigInt(ALIAS));
+      a.emit("ADD", "rbx", "rax");
+      a.emit("LEA", "rsi", mem({ label: "after" }));
+      a.emit("MOV", mem({ base: "rdx", index: "rsi", disp: -4, bits: 8 }), 7);
+      a.emit("DEC", "ecx");
+      a.emit("JNE", "again");
+    }),
+  );
+  assert.equal(state.gpr.rbx, 8n);
+});
+
+test("an instruction across a page's end runs, and follows a change of either part", () => {
+  const guest = new Guest();
+  const state = guest.run(
+    assemble((a) => {
+      a.mov("ecx", 2);
+      a.emit("JMP", "edge");
+      while (a.here < BigInt(CODE + 0xffe)) a.db(0x90);
+      a.label("edge");
+      a.mov("eax", 0x100); // five bytes, two of them on this page
+      a.emit("ADD", "ebx", "eax");
+      a.emit("MOV", mem({ disp: CODE + 0x1000, bits: 8 }), 2); // 0x100 becomes 0x200
+      a.emit("DEC", "ecx");
+      a.emit("JNE", "edge");
+    }),
+  );
+  assert.equal(state.gpr.rbx, 0x300n);
+});
+
+test("a program of hot sequences computes what each instruction alone computes", () => {
+  // Every sequence of the hot list once, between POPF and PUSHF, with registers in which addresses are harmless.
+  let checked = 0;
+  for (const line of HOT_INSTRUCTIONS) {
+    const words = line.split(" ").map((word) => word.replace("!", ""));
+    if (words.length < 2 || words.some((word) => !SAFE.test(word))) continue;
+    const body = words.flatMap((word) => (word.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)));
+    const run = (separator: number[]) =>
+      new Guest().run(
+        assemble((a) => {
+          for (const [i, name] of ["rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r12"].entries()) {
+            a.mov(name, BigInt(i * 0x1111_2345 + 7) << BigInt(i * 3));
+          }
+          let at = 0;
+          for (const word of words) {
+            const length = word.length / 2;
+            a.db(...body.slice(at, at + length), ...separator);
+            at += length;
+          }
+        }),
+      );
+    const together = run([]);
+    // PUSHF and POPF between: each flag is seen, and no two handlers are neighbours.
+    const apart = run([0x9c, 0x9d]);
+    assert.deepEqual(together.gpr, apart.gpr, line);
+    assert.equal(together.rflags & BigInt(ARITHMETIC), apart.rflags & BigInt(ARITHMETIC), line);
+    checked++;
+  }
+  assert.ok(checked > 10, `only ${checked} sequences could be tried`);
+});
+/** Register-to-register ALU, moves, shifts by an immediate and LEA: nothing that jumps or reaches memory. */
+const SAFE =
+  /^4?[0-9a-f]?(?:(?:01|03|09|0b|11|13|19|1b|21|23|29|2b|31|33|39|3b|85|89|8b|63)[c-f].|83[c-f]...|c1[c-f]...|0faf[c-f].|0fb6[c-f].)$/;
+
+test("an instruction that the table lacks raises #UD and is told once a place", () => {
+  const guest = new Guest();
+  assert.throws(() => guest.run(Uint8Array.of(0x0f, 0x04)), /shutdown/); // no IDT: the #UD ends in a triple fault
+  assert.equal(guest.undefined.length, 1);
+  assert.match(guest.undefined[0] ?? "", /^0f04/);
+});
+
+test("an instruction of more than 15 bytes is #GP, not #UD", () => {
+  const guest = new Guest();
+  assert.throws(() => guest.run(Uint8Array.from([...new Array<number>(15).fill(0x66), 0x90])), /shutdown/);
+  assert.deepEqual(guest.undefined, []);
+});
+
+test("a long loop leaves at every slice and goes on", () => {
+  const state = new Guest().run(
+    assemble((a) => {
+      a.mov("ecx", 5_000_000);
+      a.label("again");
+      a.emit("ADD", "rax", "rcx");
+      a.emit("DEC", "ecx");
+      a.emit("JNE", "again");
+    }),
+  );
+  assert.equal(state.gpr.rax, (5_000_000n * 5_000_001n) / 2n);
+});
