@@ -1,0 +1,180 @@
+/**
+ * A guest in a test: what it prints is awaited, what it reads is typed, and a failure shows what was on its console.
+ * The guest is a VM in this process, or the command line as a process of its own.
+ */
+
+import assert from "node:assert/strict";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { createNodeVm } from "../../src/fleet/node-vm.ts";
+import { InputPump } from "../../src/cli/input-pump.ts";
+import type { Vm, VmOptions, VmResult } from "../../src/machine/vm-contract.ts";
+
+export const MIB = 1024 * 1024;
+/** Any wait is bounded; generous, since tests share two processors with other work. */
+const PATIENCE_SECONDS = 120;
+/** Characters of the console that a failure shows. */
+const SHOWN_CHARACTERS = 4000;
+
+/** Waits without keeping the process alive. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
+}
+
+/** The console's text so far, and waiting for more. */
+class Transcript {
+  #text = "";
+  /** Where the part that no `expect` has taken yet begins. */
+  #next = 0;
+  #ended = false;
+  #changed = Promise.withResolvers<void>();
+  readonly #decoder = new TextDecoder();
+
+  add(bytes: Uint8Array): void {
+    this.#text += this.#decoder.decode(bytes, { stream: true });
+    this.#wake();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  get text(): string {
+    return this.#text;
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  async expect(pattern: RegExp, seconds: number): Promise<RegExpExecArray> {
+    const deadline = performance.now() + seconds * 1000;
+    for (;;) {
+      const match = pattern.exec(this.#text.slice(this.#next));
+      if (match !== null) {
+        this.#next += match.index + match[0].length;
+        return match;
+      }
+      const left = deadline - performance.now();
+      if (this.#ended) this.#fail(`the guest ended before it printed ${pattern}`);
+      if (left <= 0) this.#fail(`the guest did not print ${pattern} within ${seconds} s`);
+      await Promise.race([this.#changed.promise, pause(left)]);
+    }
+  }
+
+  /** `promise`, or a failure after so many seconds. */
+  async within<T>(promise: Promise<T>, what: string, seconds: number): Promise<T> {
+    const late = Symbol("late");
+    const first = await Promise.race([promise, pause(seconds * 1000).then((): typeof late => late)]);
+    if (first === late) this.#fail(`${what} took more than ${seconds} s`);
+    return first;
+  }
+
+  #fail(why: string): never {
+    const shown = this.#text.slice(-SHOWN_CHARACTERS);
+    assert.fail(`${why}; its console, from character ${this.#text.length - shown.length}:\n${shown}`);
+  }
+}
+
+/** What both kinds of guest can do. */
+abstract class Console {
+  protected readonly transcript = new Transcript();
+
+  /** Everything printed so far. */
+  get text(): string {
+    return this.transcript.text;
+  }
+
+  /** Waits until what was printed after the last match matches `pattern`. Fails at the guest's end and at the timeout. */
+  expect(pattern: RegExp, seconds = PATIENCE_SECONDS): Promise<RegExpExecArray> {
+    return this.transcript.expect(pattern, seconds);
+  }
+
+  abstract type(text: string): void;
+}
+
+/** A VM of this process. Disposing of it pulls its plug. */
+export class Guest extends Console {
+  readonly vm: Vm;
+  readonly #pump = new InputPump({ hold: () => undefined });
+
+  private constructor(options: VmOptions) {
+    super();
+    this.vm = createNodeVm(options);
+    this.vm.onOutput((bytes) => this.transcript.add(bytes));
+  }
+
+  static async start(options: Omit<VmOptions, "engine">): Promise<Guest> {
+    const guest = new Guest({ engine: "wasm", ...options });
+    await guest.vm.start();
+    guest.#pump.attach(guest.vm);
+    const end = (): void => guest.transcript.end();
+    guest.vm.done.then(end, end);
+    return guest;
+  }
+
+  type(text: string): void {
+    this.#pump.push(new TextEncoder().encode(text));
+  }
+
+  /** How the guest ended. */
+  end(seconds = PATIENCE_SECONDS): Promise<VmResult> {
+    return this.transcript.within(this.vm.done, "the guest's end", seconds);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.vm.stop();
+    await this.vm.done;
+  }
+}
+
+const LAUNCHER = fileURLToPath(new URL("../../bin/isola.js", import.meta.url));
+
+export interface Exit {
+  readonly status: number | null;
+  readonly signal: string | null;
+  readonly stderr: string;
+}
+
+/** `isola` as a process, with pipes for its standard streams. Disposing of it kills it. */
+export class GuestProcess extends Console {
+  readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #ended: Promise<Exit>;
+
+  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = process.env) {
+    super();
+    this.child = spawn(process.execPath, [LAUNCHER, ...args], { stdio: "pipe", env: environment });
+    let stderr = "";
+    this.child.stdout.on("data", (bytes: Buffer) => this.transcript.add(bytes));
+    this.child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    // A guest that has ended reads no more; what it missed is in the transcript of a failure.
+    this.child.stdin.on("error", () => undefined);
+    this.#ended = new Promise((resolve, reject) => {
+      this.child.once("error", reject);
+      this.child.once("close", (status, signal) => {
+        this.transcript.end();
+        resolve({ status, signal, stderr });
+      });
+    });
+  }
+
+  type(text: string): void {
+    this.child.stdin.write(text);
+  }
+
+  end(seconds = PATIENCE_SECONDS): Promise<Exit> {
+    return this.transcript.within(this.#ended, "the end of isola", seconds);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.child.kill("SIGKILL");
+    await this.#ended;
+  }
+}
