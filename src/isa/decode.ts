@@ -19,6 +19,8 @@ export const DECODE = {
   stack32: 1 << 2,
   /** RFLAGS.TF: one instruction a trace. */
   singleStep: 1 << 3,
+  /** #AC for misaligned data: CR0.AM, EFLAGS.AC, CPL 3. */
+  alignment: 1 << 4,
 } as const;
 
 /** How a memory operand's address is found: base + displacement; with index and segment; an absolute 64-bit offset. */
@@ -330,6 +332,7 @@ export class Decoder {
         lock,
         segment: used,
         long,
+        alignment: (mode & DECODE.alignment) !== 0,
       },
       registers,
       addressForm,

@@ -44,8 +44,9 @@ export interface Instruction {
   readonly ends?: boolean;
   /** A conditional jump: it ends nothing, but is counted as a way out. */
   readonly branches?: boolean;
-  /** Interrupts wait for one more instruction: the decoder ends the trace after the following one, with a poll. */
-  readonly shadow?: true;
+  /** Interrupts wait for one more instruction: the decoder ends the trace after the following one, with a poll. `stack`:
+   * it loads SS (or may), and traps wait too. */
+  readonly shadow?: "interrupts" | "stack";
 }
 
 /** An operand of a form as written: place and size letters. */

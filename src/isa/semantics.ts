@@ -22,6 +22,8 @@ export interface Context {
   readonly segment: Segment;
   /** 64-bit mode. */
   readonly long: boolean;
+  /** Data accesses must be aligned, or raise #AC: CR0.AM and EFLAGS.AC are set at CPL 3 [SDM 3 §6.15, #AC]. */
+  readonly alignment: boolean;
 }
 
 export const RAX = 0;
@@ -93,7 +95,7 @@ export class Semantics extends Builder {
   readModify(operand: Operand): Value {
     if (operand.kind !== "mem") return this.read(operand);
     const address = this.address(operand);
-    const load = this.#load(address, operand.bits, "write", false);
+    const load = this.loadForWrite(address, operand.bits);
     this.#modified.set(operand, { load, address });
     return load;
   }
@@ -132,11 +134,13 @@ export class Semantics extends Builder {
   // --- memory ---
 
   /** Loads from a linear address (i64). Narrow values are zero-extended. */
-  load(address: Value, bits: Bits): Value {
+  load(address: Value, bits: Bits, alignment = bits / 8): Value {
+    this.checkAlignment(address, alignment);
     return this.#load(address, bits, "read", false);
   }
   /** Loads checked for writing, for a later `store` through it. */
-  loadForWrite(address: Value, bits: Bits): Value {
+  loadForWrite(address: Value, bits: Bits, alignment = bits / 8): Value {
+    this.checkAlignment(address, alignment);
     return this.#load(address, bits, "write", false);
   }
   /** Loads with supervisor rights whatever CPL is: descriptor tables, TSS [SDM 3 §4.6, implicit accesses]. */
@@ -146,7 +150,8 @@ export class Semantics extends Builder {
   #load(address: Value, bits: Bits, intent: "read" | "write", system: boolean): Value {
     return this.ordered(typeOf(bits), { kind: "load", bits, intent, system }, [address]);
   }
-  store(address: Value, bits: Bits, value: Value, through?: Value): void {
+  store(address: Value, bits: Bits, value: Value, through?: Value, alignment = bits / 8): void {
+    if (through === undefined) this.checkAlignment(address, alignment);
     this.use(address);
     if (through !== undefined) this.use(through);
     this.statement({ kind: "store", address, bits, value: this.use(value), through, system: false });
@@ -164,12 +169,19 @@ export class Semantics extends Builder {
     const sum = this.add(address, delta);
     return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
   }
-  /** #GP(0) unless a linear address is a multiple of `bytes`. One that is not canonical is left to the access itself,
-   * which knows #SS from #GP. */
+  /** #GP(0) unless a linear address is a multiple of `bytes`. */
   requireAligned(address: Value, bytes: number): void {
+    this.#refuseMisaligned(address, bytes, EXCEPTION.GP);
+  }
+  /** #AC(0) where alignment is checked and a linear address is no multiple of `bytes`: before #PF. */
+  checkAlignment(address: Value, bytes: number): void {
+    if (this.context.alignment && bytes > 1) this.#refuseMisaligned(address, bytes, EXCEPTION.AC);
+  }
+  /** An address that is not canonical is left to the access itself, which knows #SS from #GP. */
+  #refuseMisaligned(address: Value, bytes: number, vector: number): void {
     this.when(this.and(this.op("i32.wrap_i64", address), bytes - 1), () => {
-      if (this.context.long) this.faultWhen(this.#isCanonical(address), EXCEPTION.GP, 0);
-      else this.fault(EXCEPTION.GP, 0);
+      if (this.context.long) this.faultWhen(this.#isCanonical(address), vector, 0);
+      else this.fault(vector, 0);
     });
   }
   /** #GP(0) for a jump target (i64) that is not canonical [SDM 3 §4.5]; outside 64-bit mode there is none. */

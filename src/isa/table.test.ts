@@ -51,6 +51,7 @@ function* everything(): Generator<Built> {
                   lock: false,
                   segment: "ds",
                   long,
+                  alignment: false,
                 };
                 const context = new Proxy(plain, {
                   get(target, key) {
@@ -100,8 +101,8 @@ test("effects build everywhere, and name the parts of the context that they look
     tooMany.set(instruction.name, seen);
     for (const part of read) {
       seen.read.add(part);
-      // The operand size always tells handlers apart, and so does the mode.
-      if (part === "operandSize" || part === "long") continue;
+      // The operand size always tells handlers apart, and so do the mode and whether alignment is checked.
+      if (part === "operandSize" || part === "long" || part === "alignment") continue;
       if (!(instruction.uses ?? []).some((u) => u === part))
         missing.add(`${instruction.name} (${form.text}) reads ${part}`);
     }
@@ -158,6 +159,7 @@ test("a name and the shapes of operands stand for one effect", () => {
             lock: false,
             segment: "ds",
             long: true,
+            alignment: false,
           });
           const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = shapes;
           instruction.effect(m, a, b, c);

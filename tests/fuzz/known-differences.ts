@@ -7,11 +7,17 @@
 import { NT } from "../../src/isa/flags.ts";
 import type { TestCase } from "./cases.ts";
 import type { Difference } from "./compare.ts";
-import { BLOCK } from "./layout.ts";
+import { handlerAddress } from "./image.ts";
+import { BASE, BLOCK, PAGE, PHYSICAL } from "./layout.ts";
 
 /** RCPPS and its kin: relative error at most 1.5 * 2^-12 each [SDM 2, RCPPS]. */
 const APPROXIMATION = 2 * 1.5 * 2 ** -12;
-const VECTOR = { UD: 6, SS: 12, GP: 13, PF: 14 } as const;
+const VECTOR = { DB: 1, UD: 6, SS: 12, GP: 13, PF: 14 } as const;
+
+/** The handlers' first instruction, a store of the vector. */
+const FIRST_HANDLER_BYTES = 10n;
+const RSI = 6;
+const RDI = 7;
 
 /** Both outcomes of a case. */
 interface Outcomes {
@@ -29,6 +35,7 @@ interface KnownDifference {
   readonly explains: (difference: Difference, outcomes: Outcomes) => boolean;
 }
 
+const ripOf = (view: DataView): bigint => view.getBigUint64(BLOCK.rip, true);
 const named = ({ test }: Outcomes, pattern: RegExp): boolean =>
   test.instructions.some(({ name }) => pattern.test(name));
 
@@ -59,6 +66,36 @@ const KNOWN: readonly KnownDifference[] = [
     explains({ what }, { vectors, sameRip, actual }) {
       const swapped = vectors[0] === VECTOR.UD && (vectors[1] === VECTOR.GP || vectors[1] === VECTOR.SS);
       return what === "exception" && swapped && sameRip && actual.getUint32(BLOCK.errorCode, true) === 0;
+    },
+  },
+  {
+    // The same where a trap follows in the handler, whose first instruction runs with TF still set.
+    reason: "a paravirtual KVM's #UD in place of #GP, single-stepped",
+    explains({ what }, outcomes) {
+      const { vectors, expected, actual } = outcomes;
+      const afterFirst = (vector: number): bigint => handlerAddress(vector) + FIRST_HANDLER_BYTES;
+      const inGeneral = [VECTOR.GP, VECTOR.SS].some((vector) => ripOf(actual) === afterFirst(vector));
+      const swapped = ripOf(expected) === afterFirst(VECTOR.UD) && inGeneral;
+      return what === "exception" && vectors.every((vector) => vector === VECTOR.DB) && swapped;
+    },
+  },
+  {
+    // AMD's processors have no PREFETCHW of a register, and such a KVM emulates it; after some stack pointers it goes on
+    // emulating, and does not know what follows.
+    reason: "a paravirtual KVM after PREFETCHW of a register",
+    explains: (_difference, outcomes) => named(outcomes, /^NOP 0F 0D/) && outcomes.vectors[0] === VECTOR.UD,
+  },
+  {
+    // What lies on the stack of ring 0 and in the harness's data follows from the differences of earlier cases.
+    reason: "a string instruction that read the harness's own memory",
+    explains(_difference, outcomes) {
+      const { expected, actual } = outcomes;
+      const own = (view: DataView): boolean =>
+        [RSI, RDI].some((register) => {
+          const distance = view.getBigUint64(BLOCK.gpr + 8 * register, true) - BASE;
+          return distance > PHYSICAL.stack && distance <= PHYSICAL.data + PAGE;
+        });
+      return named(outcomes, /^(SCAS|CMPS|LODS|MOVS)B? /) && (own(expected) || own(actual));
     },
   },
   {

@@ -45,7 +45,7 @@ export function handlerKey({ form, operands, context, addressForm }: Decoded): n
   key = key * 4 + REPEATS[context.rep];
   key = key * 8 + SEGMENTS.indexOf(context.segment);
   key = key * 4 + (memory === 1 ? ADDRESS_FORMS[addressForm] : 3);
-  return key * 4 + (context.long ? 2 : 0) + nonZero;
+  return key * 8 + (context.alignment ? 4 : 0) + (context.long ? 2 : 0) + nonZero;
 }
 
 /** The combination that a decoded instruction needs. */
@@ -62,6 +62,7 @@ export function handlerName(decoded: Decoded): string {
   for (const part of form.instruction.uses ?? []) name += ` ${part}=${context[part]}`;
   // The immediates of a stack operation's width: pushes and the like need it whether they say so or not.
   if (!context.long) name += ` s${context.stackSize}`;
+  if (context.alignment) name += " aligned";
   return name;
 }
 
@@ -87,6 +88,7 @@ export function faultHandler(name: string, vector: number, error?: number): Hand
     lock: false,
     segment: "ds",
     long: true,
+    alignment: false,
   };
   const m = new Semantics(context);
   m.fault(vector, error);

@@ -132,7 +132,14 @@ export class PortableVcpu implements Vcpu {
     let fuel = this.#fuel;
     for (;;) {
       this.#takeInterrupt();
-      const reason = this.#exit === undefined ? this.#interpreter.run(fuel) : EXIT.poll;
+      // With TF set, one instruction, and one iteration of those under REP: no fuel is left after it.
+      const stepping = (this.#view.systemFlags & TF) !== 0;
+      const reason = this.#exit === undefined ? this.#interpreter.run(stepping ? 0 : fuel) : EXIT.poll;
+      const retired = reason === EXIT.poll || (stepping && reason === EXIT.slice);
+      if (retired && this.#system.trapDue(stepping)) {
+        if (this.#exit === "halt") this.#exit = undefined;
+        if (this.#exit === undefined) this.#system.singleStep();
+      }
       const exit = this.#exit;
       if (exit !== undefined) {
         this.#exit = undefined;
@@ -142,6 +149,7 @@ export class PortableVcpu implements Vcpu {
       }
       switch (reason) {
         case EXIT.slice: {
+          if (stepping) break;
           this.exits.slice++;
           this.#tune(performance.now() - started);
           return { kind: "slice" };
@@ -226,6 +234,12 @@ export class PortableVcpu implements Vcpu {
     return Number(physical);
   }
 
+  /** #AC for a helper's access, as effects check their own. */
+  #checkAlignment(address: bigint, bytes: number): void {
+    if ((this.#word("decodeContext") & DECODE.alignment) === 0) return;
+    if ((Number(address & 7n) & (bytes - 1)) !== 0) throw new GuestFault(EXCEPTION.AC, 0);
+  }
+
   /** Throws the fault that the memory core left in the state. `implicit`: a non-canonical address is #GP whatever the
    * instruction, since it is not its operand's. */
   #throwFault(implicit: boolean): void {
@@ -264,12 +278,14 @@ export class PortableVcpu implements Vcpu {
       interrupts,
       load: (address, bytes, system) => {
         const signed = BigInt.asIntN(64, address);
+        if (system !== true) this.#checkAlignment(signed, bytes);
         const value = system === true ? this.#core.loadSystem(signed, bytes) : this.#core.load(signed, bytes);
         this.#throwFault(system === true);
         return BigInt.asUintN(64, value);
       },
       store: (address, bytes, value, system) => {
         const signed = BigInt.asIntN(64, address);
+        if (system !== true) this.#checkAlignment(signed, bytes);
         if (system === true) this.#core.storeSystem(signed, bytes, value);
         else this.#core.store(signed, bytes, value);
         this.#throwFault(system === true);
@@ -303,6 +319,7 @@ export class PortableVcpu implements Vcpu {
     const flags = this.#word("flagsSystem");
     const long = view.mode64;
     const user = this.#word("cpl") === 3;
+    const alignment = user && (flags & AC) !== 0 && (cr0 & CR0.AM) !== 0;
     const lifted = (flags & AC) !== 0 && (cr4 & CR4.SMAP) !== 0;
     this.#setWord("tlbBase", TLB.base + (user ? 2 : lifted ? 1 : 0) * TLB.viewBytes);
     let mode: number = PAGING.none;
@@ -316,6 +333,7 @@ export class PortableVcpu implements Vcpu {
     }
     this.#setWord("pagingMode", mode);
     let decode = (flags & TF) !== 0 ? DECODE.singleStep : 0;
+    if (alignment) decode |= DECODE.alignment;
     if (long) decode |= DECODE.long;
     else {
       if ((view.attributes(CS_REGISTER) & ATTRIBUTE.big) !== 0) decode |= DECODE.code32;
@@ -330,7 +348,7 @@ export class PortableVcpu implements Vcpu {
 
   #setJumpContext(): void {
     const user = this.#word("cpl") === 3 ? 1 : 0;
-    this.#setWord("jumpContext", (this.#generation << 5) | (this.#word("decodeContext") << 1) | user);
+    this.#setWord("jumpContext", (this.#generation << 6) | (this.#word("decodeContext") << 1) | user);
   }
 
   #forgetJumps(): void {

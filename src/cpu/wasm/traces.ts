@@ -21,6 +21,7 @@ import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
 const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
+const SS_REGISTER = 2;
 /** Records a trace takes at most: its instructions, a crossing check and an ending. */
 const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
 
@@ -75,6 +76,12 @@ export interface ProfiledTrace {
   readonly record: number;
   readonly names: readonly string[];
   readonly bytes: readonly Uint8Array[];
+}
+
+/** Whether traps wait for one more instruction, as after MOV SS and POP SS [SDM 3 §6.8.3]. */
+function holdsTraps({ form, immediateLow }: Decoded): boolean {
+  const { name, shadow } = form.instruction;
+  return shadow === "stack" && (name !== "MOV to-segment" || immediateLow === SS_REGISTER);
 }
 
 export class TraceCache {
@@ -143,9 +150,9 @@ export class TraceCache {
     let ending: "none" | "goto" | "poll" | "undefined" | "long" = "goto";
     let crossing: number | undefined;
     let shadow = false;
-    const single = (mode & DECODE.singleStep) !== 0;
+    let longest = (mode & DECODE.singleStep) !== 0 ? 1 : MAX_INSTRUCTIONS;
 
-    while (lines.length < (single ? 1 : MAX_INSTRUCTIONS)) {
+    while (lines.length < longest) {
       if (at >= PAGE_BYTES) break;
       let decoded = this.#decoder.decode(page.subarray(at, Math.min(at + LONGEST, PAGE_BYTES)), mode);
       if (decoded === "short") {
@@ -179,7 +186,8 @@ export class TraceCache {
         ending = "poll";
         break;
       }
-      shadow = instruction.shadow === true;
+      shadow = instruction.shadow !== undefined;
+      if (longest === 1 && holdsTraps(decoded)) longest = 2;
       if (crossing !== undefined) break;
     }
     this.#write(physical, start, at, mode, lines, ending, crossing);
@@ -302,14 +310,16 @@ export class TraceCache {
     });
     if (ending !== "none") {
       const endings = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
-      put(endings[ending], Math.min(end, PAGE_BYTES - 1));
+      put(endings[ending], end);
       view.setUint16(at + RECORD.count, count, true);
       view.setBigInt64(at + RECORD.immediate, BigInt(end), true);
       next();
     }
     this.#top = at;
     this.#words[(slot + 8) >> 2] = first;
-    const trace = { start: first, end: at, slot };
+    // An ending that only leads on stays right whatever is written.
+    const leadsOn = ending === "goto" || ending === "poll";
+    const trace = { start: first, end: leadsOn ? at - RECORD.bytes : at, slot };
     const page = physical - (physical % PAGE_BYTES);
     // An undefined instruction's bytes count too: when they are written, it may become a defined one.
     const past = ending === "undefined" || ending === "long" ? end + LONGEST : end;

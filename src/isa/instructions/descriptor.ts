@@ -54,7 +54,7 @@ function loadFarPointer(segment: Segment, form: string): Instruction {
     },
     uses: ["long"],
     system: true,
-    ...(segment === "ss" ? { shadow: true } : {}),
+    ...(segment === "ss" ? { shadow: "stack" } : {}),
     ...(form.endsWith("i64") ? { ends: true } : {}),
   };
 }
@@ -180,7 +180,14 @@ function adjustPrivilege(m: Semantics, dst: Operand, src: Operand): void {
 
 export const DESCRIPTOR: readonly Instruction[] = [
   { name: "MOV from-segment", forms: ["8C /r Mw,Sw", "8C /r Rv,Sw"], effect: moveFromSegment },
-  { name: "MOV to-segment", forms: ["8E /r Sw,Ew"], effect: moveToSegment, uses: ["long"], system: true, shadow: true },
+  {
+    name: "MOV to-segment",
+    forms: ["8E /r Sw,Ew"],
+    effect: moveToSegment,
+    uses: ["long"],
+    system: true,
+    shadow: "stack",
+  },
   loadFarPointer("es", "C4 /r Gv,M i64"),
   loadFarPointer("ds", "C5 /r Gv,M i64"),
   loadFarPointer("ss", "0F B2 /r Gv,M"),

@@ -41,7 +41,7 @@ function popSegment(segment: Segment, form: string): Instruction {
     },
     uses: STACK,
     system: true,
-    ...(segment === "ss" ? { shadow: true } : {}),
+    ...(segment === "ss" ? { shadow: "stack" } : {}),
     // ES, SS and DS are popped outside 64-bit mode only, where a segment load always leaves.
     ...(form.endsWith("i64") ? { ends: true } : {}),
   };
@@ -203,7 +203,7 @@ export const STACK_INSTRUCTIONS: readonly Instruction[] = [
       setSystemFlag(m, IF, true);
     },
     system: true,
-    shadow: true,
+    shadow: "interrupts",
   },
   {
     name: "CLAC",

@@ -5,7 +5,7 @@
  * MOVS and STOS upwards first ask the engine to do many at once.
  */
 
-import { DF } from "../flags.ts";
+import { DF, TF } from "../flags.ts";
 import type { ContextPart, Instruction } from "../instruction.ts";
 import type { Bits, Value } from "../ir.ts";
 import { RAX, RCX, RDI, RDX, RSI, type Semantics } from "../semantics.ts";
@@ -53,7 +53,8 @@ function beforeWrap(m: Semantics, register: number, count: Value, bits: Bits): V
   return m.select(m.ltU(room, count), room, count);
 }
 
-/** MOVS and STOS under REP: many elements by the engine where it can, else one. `registers` are those that move. */
+/** MOVS and STOS under REP: many elements by the engine where it can, else one: downwards, and where each is followed by
+ * a trap. `registers` are those that move. */
 function repeatableInBulk(
   m: Semantics,
   bits: Bits,
@@ -61,13 +62,20 @@ function repeatableInBulk(
   bulk: (count: Value) => Value,
   one: () => void,
 ) {
+  if (m.context.alignment) {
+    repeatable(m, () => {
+      one();
+      return undefined;
+    });
+    return;
+  }
   const bytes = bits / 8;
   const count = m.addressRegister(RCX);
   m.when(m.ne(count, 0), () => {
     let limit = count;
     for (const register of registers) limit = beforeWrap(m, register, limit, bits);
     const done = m.choose(
-      m.systemFlag(DF),
+      m.systemFlag(DF | TF),
       () => m.i64(0),
       () => bulk(limit),
     );
@@ -151,9 +159,10 @@ function scanString(m: Semantics, bits: Bits): void {
 /** The access is checked for writing before the port is read, so that no input is lost to a fault. */
 function inputString(m: Semantics, size: Bits): void {
   const bits = size === 64 ? 32 : size;
+  const port = m.gpr(RDX, 16);
+  // Before the count is looked at: REP INS and OUTS of nothing fault too, as processors do.
+  checkPort(m, port, bits);
   repeatable(m, () => {
-    const port = m.gpr(RDX, 16);
-    checkPort(m, port, bits);
     const address = destination(m);
     const through = m.loadForWrite(address, bits);
     m.store(address, bits, m.helper("readPort", "i32", [port, m.i32(bits / 8)]), through);
@@ -164,9 +173,10 @@ function inputString(m: Semantics, size: Bits): void {
 
 function outputString(m: Semantics, size: Bits): void {
   const bits = size === 64 ? 32 : size;
+  const port = m.gpr(RDX, 16);
+  // Before the count is looked at: REP INS and OUTS of nothing fault too, as processors do.
+  checkPort(m, port, bits);
   repeatable(m, () => {
-    const port = m.gpr(RDX, 16);
-    checkPort(m, port, bits);
     m.call("writePort", [port, m.i32(bits / 8), m.load(source(m), bits)]);
     step(m, RSI, bits);
     return undefined;

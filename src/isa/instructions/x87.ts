@@ -26,6 +26,14 @@ function pieces(bytes: number): { at: number; bits: Bits }[] {
   return found;
 }
 
+/** What #AC asks of an operand's address, in bytes [SDM 3 table 6-7]: 10 bytes are aligned to 8, the environment and the
+ * whole state by the size of their fields. */
+function alignmentOf(bytes: number): number {
+  if (bytes <= 8) return bytes;
+  if (bytes === 10) return 8;
+  return bytes === 14 || bytes === 94 ? 2 : 4;
+}
+
 /** Runs the unit; its outcome. The instruction's and the operand's addresses go by the scratch fields. */
 function run(m: Semantics, opcode: number, modrm: Value, address: Value | undefined): Value {
   m.setField("scratch", m.thisRip());
@@ -55,16 +63,17 @@ function memoryEffect(opcode: number, field: number, waits: boolean) {
     if (waits) m.faultWhen(m.and(m.field("fsw"), FSW_ES), EXCEPTION.MF);
     const address = m.address(operand);
     const at = (offset: number) => (offset === 0 ? address : m.add(address, offset));
+    m.checkAlignment(address, alignmentOf(access.bytes));
     if (access.access === "read") {
       for (const piece of pieces(access.bytes)) {
-        m.setState(X87_OPERAND + piece.at, piece.bits, m.load(at(piece.at), piece.bits));
+        m.setState(X87_OPERAND + piece.at, piece.bits, m.load(at(piece.at), piece.bits, 1));
       }
     } else if (access.access === "write") m.call("probeWrite", [address, m.i32(access.bytes)]);
     const outcome = run(m, opcode, m.i32(field << 3), address);
     if (access.access !== "write") return;
     m.when(m.and(outcome, X87_STORE), () => {
       for (const piece of pieces(access.bytes)) {
-        m.store(at(piece.at), piece.bits, m.state(X87_OPERAND + piece.at, piece.bits));
+        m.store(at(piece.at), piece.bits, m.state(X87_OPERAND + piece.at, piece.bits), undefined, 1);
       }
     });
   };

@@ -76,6 +76,7 @@ export class ExceptionUnit {
   /** Enters the handler of a vector once; raises GuestFault, with nothing but memory changed, where it cannot. */
   enter(vector: number, errorCode: number | undefined, source: EventSource): void {
     const { view } = this.#parts;
+    // RF counts for one instruction only, so what IRET once set is not saved again.
     const rf = source === "exception" && isFault(vector) ? RF : 0;
     if (view.longModeActive) this.#enterLong(vector, errorCode, source, rf);
     else if (view.protectedMode) enterProtectedGate(this.#parts, vector, errorCode, source, rf);
@@ -123,7 +124,7 @@ export class ExceptionUnit {
     const flags = view.rflags;
     stack.push(8, view.selector(SS), 0);
     stack.push(8, view.gprLow(4), view.gprHigh(4));
-    stack.push(8, flags | rf, 0);
+    stack.push(8, (flags & ~RF) | rf, 0);
     stack.push(8, view.selector(CS), 0);
     stack.push(8, view.low(STATE.rip), view.high(STATE.rip));
     if (errorCode !== undefined) stack.push(8, errorCode, 0);

@@ -104,7 +104,7 @@ export function enterProtectedGate(
     stack.push(bytes, view.selector(SS), 0);
     stack.push(bytes, view.gprLow(4), 0);
   }
-  stack.push(bytes, flags | rf, 0);
+  stack.push(bytes, (flags & ~RF) | rf, 0);
   stack.push(bytes, view.selector(CS), 0);
   stack.push(bytes, view.low(STATE.rip), 0);
   if (errorCode !== undefined) stack.push(bytes, errorCode, 0);

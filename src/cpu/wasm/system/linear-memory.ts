@@ -4,6 +4,7 @@
  * asked, so that entering and leaving the kernel makes few bigints.
  */
 
+import { DECODE } from "../../../isa/decode.ts";
 import { STATE } from "../../../isa/state.ts";
 import type { EngineHost } from "../engine-host.ts";
 import { TLB } from "../layout.ts";
@@ -20,6 +21,7 @@ export class LinearMemory {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
   readonly #tlbBaseIndex: number;
+  readonly #decodeIndex: number;
   readonly #pair = new Uint32Array(2);
   readonly #long = new BigUint64Array(this.#pair.buffer);
 
@@ -29,6 +31,7 @@ export class LinearMemory {
     this.#bytes = host.memory.bytes;
     this.#words = new Int32Array(host.memory.memory.buffer);
     this.#tlbBaseIndex = (host.stateBase + STATE.tlbBase.offset) >> 2;
+    this.#decodeIndex = (host.stateBase + STATE.decodeContext.offset) >> 2;
   }
 
   #join(low: number, high: number): bigint {
@@ -41,6 +44,8 @@ export class LinearMemory {
    * supervisor's table, which is right at every CPL; the present view's table serves the others. */
   #place(low: number, high: number, bytes: number, write: boolean, system: boolean): number {
     if ((low & (PAGE - 1)) + bytes > PAGE) return 0;
+    // Where alignment is checked, the memory core's caller does it.
+    if (!system && ((this.#words[this.#decodeIndex] ?? 0) & DECODE.alignment) !== 0) return 0;
     const table = (system ? TLB.base : (this.#words[this.#tlbBaseIndex] ?? 0)) + (write ? TLB.writeDelta : 0);
     const entry = (table + ((low >>> 8) & INDEX_MASK)) >> 2;
     if (this.#words[entry] !== (low & -PAGE) || this.#words[entry + 1] !== (high | 0)) return 0;

@@ -5,7 +5,7 @@
 
 import { cpuid } from "../../../isa/cpuid.ts";
 import type { EngineHelperName } from "../../../isa/engine-helpers.ts";
-import { IOPL } from "../../../isa/flags.ts";
+import { IOPL, TF } from "../../../isa/flags.ts";
 import { IA32_APIC_BASE, isCanonical } from "../../../isa/msrs.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
 import { STATE } from "../../../isa/state.ts";
@@ -53,6 +53,7 @@ export class SystemUnit {
   readonly msrs: MsrAccess;
   /** What instructions call; bulk string moves are the memory core's. */
   readonly helpers: Helpers;
+  #trapsByNewFlags = false;
   readonly #random = new BigUint64Array(RANDOM_POOL / 8);
   #randomLeft = 0;
 
@@ -85,6 +86,14 @@ export class SystemUnit {
     const source: EventSource =
       origin.external === true ? "external" : origin.software === true ? "software" : "exception";
     this.#exceptions.deliver(vector, errorCode, source);
+  }
+
+  /** Whether the trap of RFLAGS.TF is due after an instruction that began with TF (`stepping`) or without. SYSCALL, SYSRET
+   * and INT n are judged by the flags they leave. To be asked after every instruction that may be one of these. */
+  trapDue(stepping: boolean): boolean {
+    if (!this.#trapsByNewFlags) return stepping;
+    this.#trapsByNewFlags = false;
+    return (this.#parts.view.systemFlags & TF) !== 0;
   }
 
   /** Delivers the trap of RFLAGS.TF after an instruction [SDM 3 §18.3.1.4]; STATE.rip is the next one's. */
@@ -156,8 +165,14 @@ export class SystemUnit {
       farReturn: (bits: number, release: number) => farReturn(parts, bits as OperandBits, release),
       interruptReturn: (bits: number) => interruptReturn(parts, bits as OperandBits),
       softwareInterrupt: (vector: number, source: number) => this.#softwareInterrupt(vector & 0xff, source),
-      syscall: () => syscall(parts),
-      sysret: (bits: number) => sysret(parts, bits as OperandBits),
+      syscall: () => {
+        syscall(parts);
+        this.#trapsByNewFlags = true;
+      },
+      sysret: (bits: number) => {
+        sysret(parts, bits as OperandBits);
+        this.#trapsByNewFlags = true;
+      },
       sysenter: () => sysenter(parts),
       sysexit: (bits: number) => sysexit(parts, bits as OperandBits),
       halt: () => host.requestExit("halt"),
@@ -174,6 +189,7 @@ export class SystemUnit {
     const { view } = this.#parts;
     if (source === 0 && view.virtual8086 && (view.systemFlags & IOPL) !== IOPL) throw new GuestFault(EXCEPTION.GP, 0);
     this.#exceptions.enter(vector, undefined, source === 2 ? "trap" : "software");
+    this.#trapsByNewFlags = true;
   }
 
   #registerHelpers() {
