@@ -49,6 +49,11 @@ test("the power button raises the SCI while enabled, until its status is cleared
   assert.equal(chip.read(STATUS, 4), 0x01000000);
 });
 
+test("enable bits of events stick, those of nothing do not", () => {
+  chip.write(ENABLE, 2, 0xffff);
+  assert.equal(chip.read(ENABLE, 2), 0x0521);
+});
+
 test("the timer's status follows its highest bit", () => {
   chip.write(ENABLE, 2, 0x0001);
   const half = Math.ceil((2 ** 31 * 1e9) / PM_TIMER_HZ);

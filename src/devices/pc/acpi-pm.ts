@@ -25,9 +25,10 @@ export interface PmPort {
 
 const TMR_STS = 0x0001;
 const PWRBTN_STS = 0x0100;
-/** Events that exist: timer, global lock, power button; and the wake status. */
-const STATUS_BITS = 0x8121;
-const ENABLE_BITS = 0x0121;
+/** Events that exist: timer, global lock, power button; and the wake status. The RTC wakes nothing, but its bits are
+ * kept: systems enable the event whatever the FADT says of it, and complain where that does not stick. */
+const STATUS_BITS = 0x8521;
+const ENABLE_BITS = 0x0521;
 const SCI_EN = 0x0001;
 const SLP_TYP = 0x1c00;
 const SLP_EN = 0x2000;

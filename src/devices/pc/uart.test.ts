@@ -189,3 +189,29 @@ test("a full host holds the transmitter: THRE low, no byte lost, interrupt when 
   assert.equal(line.level, true);
   assert.equal(read(LSR) & 0x60, 0x60);
 });
+
+test("a driver's trial of the interrupt bits does not take what was typed ahead; connecting them does", () => {
+  write(MCR, 0);
+  write(FCR, 0x01);
+  type(3);
+  write(IER, 0x0f);
+  write(IER, 0);
+  write(FCR, 0x07);
+  assert.equal(terminal.typed.length, 3);
+  write(MCR, 0x08);
+  write(IER, 0x01);
+  assert.deepEqual([read(DATA), read(DATA), read(DATA)], [0x61, 0x62, 0x63]);
+});
+
+test("a guest that only polls receives, whatever its modem lines; one that sends is not taken for it", () => {
+  write(MCR, 0);
+  type(1);
+  for (let i = 0; i < 100; i++) {
+    read(LSR);
+    write(DATA, 0x2e);
+  }
+  assert.equal(terminal.typed.length, 1);
+  for (let i = 0; i < 100; i++) read(LSR);
+  assert.equal(read(LSR) & 1, 1);
+  assert.equal(read(DATA), 0x61);
+});

@@ -3,8 +3,9 @@
  *
  * Characters leave at once, whatever the baud rate: the transmitter is empty unless the host's side is full. Then the
  * FIFO holds what it can and THRE stays low, so that no output is lost. Deviation: input waits on the host's side
- * until the guest enables received-data interrupts or asserts DTR and RTS, as a terminal with flow control would; so
- * a driver that empties the FIFO while it starts drops nothing that was typed ahead.
+ * until the guest can receive: it connected the received-data interrupt, or asserted DTR and RTS, or polls the line
+ * status without sending. So a driver that tries the interrupt bits and empties the FIFO while it starts drops nothing
+ * that was typed ahead.
  */
 
 import { defineDevice, type DeviceContext, pio } from "../device.ts";
@@ -53,6 +54,9 @@ const LSR_IDLE = 0x40;
 /** DCD, DSR and CTS: a terminal is there. */
 const MSR_CONNECTED = 0xb0;
 
+/** So many reads of LSR with nothing sent between them are a guest that waits for input; a driver that starts makes few. */
+const WAITING_POLLS = 32;
+
 const CLOCK_HZ = 1_843_200;
 const BITS_PER_CHARACTER = 10;
 
@@ -79,6 +83,8 @@ const STATE = {
   /** Guest ns at which bytes below the trigger level time out; Infinity if there are none. */
   rxTimeout: f64,
   timedOut: bool,
+  /** Reads of LSR since the last write of data, up to WAITING_POLLS. */
+  polls: u8,
 };
 
 export type UartContext = DeviceContext<typeof STATE, SerialLine>;
@@ -131,6 +137,9 @@ const readRegister = (context: UartContext, offset: number): number => {
       if (state.txCount > 0) {
         port.yieldToHost();
         drainUart(context);
+      } else if (state.polls < WAITING_POLLS) {
+        state.polls++;
+        if (state.polls === WAITING_POLLS) receiveUart(context);
       }
       const lsr =
         (state.rxCount > 0 ? LSR_DATA_READY : 0) | state.errors | (state.txCount === 0 ? LSR_THR_EMPTY | LSR_IDLE : 0);
@@ -238,7 +247,8 @@ const pushReceived = (context: UartContext, byte: number): void => {
 /** Takes from the host what the receiver has room for. The host's side calls it after putting bytes on the line. */
 export const receiveUart = (context: UartContext): void => {
   const { state, port } = context;
-  const ready = (state.ier & IER_RDI) !== 0 || (state.mcr & MCR_DTR_RTS) === MCR_DTR_RTS;
+  const interrupts = (state.ier & IER_RDI) !== 0 && (state.mcr & MCR_OUT2) !== 0;
+  const ready = interrupts || (state.mcr & MCR_DTR_RTS) === MCR_DTR_RTS || state.polls === WAITING_POLLS;
   if (ready && (state.mcr & MCR_LOOP) === 0) {
     const before = state.rxCount;
     while (state.rxCount < rxCapacity(context)) {
@@ -276,6 +286,7 @@ const readData = (context: UartContext): number => {
 const writeData = (context: UartContext, byte: number): void => {
   const { state, port } = context;
   state.thrInterrupt = false;
+  state.polls = 0;
   // The falling edge is what an edge-triggered controller waits for before the next interrupt.
   updateIrq(context);
   if ((state.mcr & MCR_LOOP) !== 0) {
