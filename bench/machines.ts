@@ -1,0 +1,117 @@
+/** The two machines that are compared, and how each is started with the same kernel, initramfs and memory. */
+
+import { execFileSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { IsolaError } from "../src/base/errors.ts";
+import { ImageStore, type StoredImage } from "../src/images/store.ts";
+import { GuestProcess, type Mark } from "./guest-process.ts";
+import { hostTscKhz } from "./host.ts";
+import type { IsolaFigures } from "./isola-guest.ts";
+
+export const MEMORY_MIB = 256;
+const QEMU = "qemu-system-x86_64";
+const ISOLA_GUEST = fileURLToPath(new URL("isola-guest.ts", import.meta.url));
+
+/**
+ * The nearest that TCG has to isola's processor: Nehalem is x86-64-v2, and isola's identity, an in-order Atom, makes
+ * the kernel leave out page table isolation and retpolines in both machines. `--qemu-cpu` takes another.
+ */
+export const QEMU_CPU =
+  "Nehalem-v1,family=6,model=54,stepping=1,+smep,+smap,+xsave,+xsaveopt,+rdrand,+movbe,+fsgsbase,+rdtscp,+arat";
+
+export type MachineName = "isola" | "qemu";
+
+/** A machine that stands at the shell. */
+export interface BootedGuest {
+  readonly name: MachineName;
+  readonly guest: GuestProcess;
+  readonly init: Mark;
+  readonly shell: Mark;
+  /** isola's figures as "Run /init" and the prompt passed. */
+  readonly figures: readonly IsolaFigures[];
+  /** What stood in the way of an earlier attempt. */
+  readonly retried: string | undefined;
+}
+
+export interface Machine {
+  readonly name: MachineName;
+  readonly version: string;
+  start(): GuestProcess;
+}
+
+/** @throws IsolaError `bench-no-qemu` */
+export function qemuVersion(): string {
+  try {
+    const text = execFileSync(QEMU, ["--version"], { encoding: "utf8" });
+    return /version (\S+)/.exec(text)?.[1] ?? text.trim();
+  } catch (cause) {
+    throw new IsolaError({
+      code: "bench-no-qemu",
+      message: `starting ${QEMU}: not found or not usable; wanted: QEMU from Debian's package qemu-system-x86`,
+      cause,
+    });
+  }
+}
+
+/** The image `debian`, made first where it is not on this machine. */
+export async function openImage(): Promise<StoredImage> {
+  const store = new ImageStore();
+  const found = await store.find("debian");
+  if (found !== undefined) return found;
+  await store.pull("debian", { progress: ({ step }) => console.error(`image debian: ${step}`) });
+  const pulled = await store.find("debian");
+  if (pulled === undefined) {
+    throw new IsolaError({ code: "bench-image", message: "image debian: gone right after it was made" });
+  }
+  return pulled;
+}
+
+export function isolaMachine(version: string, image: StoredImage): Machine {
+  const args = [ISOLA_GUEST, String(MEMORY_MIB * 2 ** 20), image.commandLine];
+  return {
+    name: "isola",
+    version,
+    start: () => new GuestProcess({ machine: "isola", program: process.execPath, args, channel: true }),
+  };
+}
+
+/**
+ * QEMU's microvm by TCG. Its microvm has no port 61h, so a kernel there can only calibrate the TSC by the PIT's quick
+ * way, which fails when the host is busy, and the boot then hangs for want of any timer. The frequency is therefore
+ * given, as isola gives it through CPUID.
+ */
+export function qemuMachine(image: StoredImage, cpu: string): Machine {
+  const khz = hostTscKhz();
+  const commandLine = khz === undefined ? image.commandLine : `${image.commandLine} tsc_early_khz=${khz}`;
+  const board = `-M microvm,pic=on,pit=on,rtc=on -accel tcg -cpu ${cpu} -smp 1 -m ${MEMORY_MIB}M`;
+  const files = ["-kernel", image.paths.vmlinux, "-initrd", image.paths.initramfs, "-append", commandLine];
+  const console = "-nodefaults -nographic -serial stdio -no-reboot";
+  const args = [...board.split(" "), ...files, ...console.split(" ")];
+  return {
+    name: "qemu",
+    version: qemuVersion(),
+    start: () => new GuestProcess({ machine: "QEMU", program: QEMU, args, channel: false }),
+  };
+}
+
+/** Boots a machine to its shell; a boot that fails is tried once more, and said so. @throws IsolaError */
+export async function boot(machine: Machine, timeoutSeconds: number): Promise<BootedGuest> {
+  let retried: string | undefined;
+  for (;;) {
+    const guest = machine.start();
+    try {
+      const init = await guest.mark("init", timeoutSeconds);
+      const shell = await guest.mark("shell", timeoutSeconds);
+      const figures = guest.messages as IsolaFigures[];
+      if (machine.name === "isola") {
+        await guest.until("figures", timeoutSeconds, () => figures.some(({ mark }) => mark === "shell"));
+      }
+      return { name: machine.name, guest, init, shell, figures: [...figures], retried };
+    } catch (error) {
+      const unstable = /TSC unstable/.test(guest.output) ? " (the kernel found the TSC unstable)" : "";
+      await guest.kill();
+      if (retried !== undefined || !(error instanceof IsolaError)) throw error;
+      retried = `${error.message}${unstable}`;
+    }
+  }
+}

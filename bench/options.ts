@@ -1,0 +1,106 @@
+/** The bench's command line. */
+
+import { parseArgs } from "node:util";
+import { IsolaError } from "../src/base/errors.ts";
+import { QEMU_CPU } from "./machines.ts";
+import { WORK_GROUPS } from "./work.ts";
+
+export const PARTS = ["boot", "memory", "idle", "work"] as const;
+export type Part = (typeof PARTS)[number];
+
+export interface BenchOptions {
+  readonly rounds: number;
+  readonly parts: ReadonlySet<Part>;
+  /** Names of work groups. */
+  readonly groups: ReadonlySet<string>;
+  readonly timeoutSeconds: number;
+  readonly qemuCpu: string;
+  /** Where the JSON goes; undefined: out/ with the time in its name. */
+  readonly output: string | undefined;
+}
+
+const DEFAULT_ROUNDS = 3;
+const MAX_ROUNDS = 1000;
+const DEFAULT_TIMEOUT = 60;
+
+export const USAGE = `Usage: npm run bench -- [options]
+
+Runs the same kernel and initramfs (image debian) under isola's portable engine and under QEMU TCG, by turns, and
+prints medians and the ratio isola / QEMU of each figure. Raw figures go to out/ as JSON.
+
+  --rounds N       boots of each machine, and runs of each group (default ${DEFAULT_ROUNDS})
+  --only PART,...  only these parts: ${PARTS.join(", ")} (default: all)
+                     boot    time to "Run /init" and to the prompt, CPU time, instructions per second, exits
+                     memory  resident size at the prompt of a 256 MiB guest
+                     idle    CPU time over 10 s at the prompt
+                     work    programs in the guest, each with a checksum that must agree
+  --groups G,...   only these groups of work: ${WORK_GROUPS.map(({ name }) => name).join(", ")}
+  --timeout S      seconds that one boot or one run of a group may take (default ${DEFAULT_TIMEOUT})
+  --qemu-cpu M     QEMU's processor model (default ${QEMU_CPU.split(",")[0] ?? ""} under isola's identity)
+  --output FILE    where the JSON goes
+  --help           this text
+
+Examples:
+  npm run bench
+  npm run bench -- --rounds 3 --only boot
+  npm run bench -- --only work --groups sha256,sort`;
+
+function invalid(option: string, value: string, wanted: string): IsolaError {
+  return new IsolaError({ code: "bench-option", message: `--${option} is "${value}"; wanted: ${wanted}` });
+}
+
+function natural(option: string, value: string, max: number): number {
+  const number = /^\d+$/.test(value) ? Number(value) : 0;
+  if (number < 1 || number > max) throw invalid(option, value, `a whole number from 1 to ${max}`);
+  return number;
+}
+
+function subset<Name extends string>(option: string, value: string | undefined, known: readonly Name[]): Set<Name> {
+  if (value === undefined) return new Set(known);
+  return new Set(
+    value.split(",").map((one) => {
+      const found = known.find((name) => name === one);
+      if (found === undefined) throw invalid(option, one, `one of ${known.join(", ")}`);
+      return found;
+    }),
+  );
+}
+
+/** Undefined where help is asked for. @throws IsolaError `bench-option` */
+export function readOptions(args: readonly string[]): BenchOptions | undefined {
+  let values: Partial<Record<string, string | boolean>>;
+  try {
+    ({ values } = parseArgs({
+      args: [...args],
+      options: {
+        rounds: { type: "string" },
+        only: { type: "string" },
+        groups: { type: "string" },
+        timeout: { type: "string" },
+        "qemu-cpu": { type: "string" },
+        output: { type: "string" },
+        help: { type: "boolean" },
+      },
+    }));
+  } catch (cause) {
+    const message = `reading the options: ${(cause as Error).message.split("\n")[0] ?? ""}; see --help`;
+    throw new IsolaError({ code: "bench-option", message, cause });
+  }
+  if (values["help"] === true) return undefined;
+  const text = (name: string): string | undefined => {
+    const value = values[name];
+    return typeof value === "string" ? value : undefined;
+  };
+  return {
+    rounds: natural("rounds", text("rounds") ?? String(DEFAULT_ROUNDS), MAX_ROUNDS),
+    parts: subset("only", text("only"), PARTS),
+    groups: subset(
+      "groups",
+      text("groups"),
+      WORK_GROUPS.map(({ name }) => name),
+    ),
+    timeoutSeconds: natural("timeout", text("timeout") ?? String(DEFAULT_TIMEOUT), 86_400),
+    qemuCpu: text("qemu-cpu") ?? QEMU_CPU,
+    output: text("output"),
+  };
+}
