@@ -13,12 +13,20 @@ export type EngineName = "wasm" | "kvm";
 export const TRACE_NAMES = ["unimplemented"] as const;
 export type TraceName = (typeof TRACE_NAMES)[number];
 
+/** A file that the kernel is handed at boot. */
+export interface BootModule {
+  readonly bytes: Uint8Array;
+  readonly commandLine: string;
+}
+
 export interface VmOptions {
   /** Guest RAM in bytes: a multiple of 64 KiB, MIN_RAM_BYTES to MAX_RAM_BYTES (memory/guest-memory.ts). */
   readonly memoryBytes: number;
-  /** A bzImage or an ELF vmlinux, hostile until checked. */
+  /** A Linux bzImage or vmlinux, or a Multiboot kernel; hostile until checked. */
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array;
+  /** Files beside the initrd; a Multiboot kernel gets each with its command line, Linux all as one initrd. */
+  readonly modules?: readonly BootModule[];
   readonly commandLine: string;
   readonly engine: EngineName;
   readonly trace?: readonly TraceName[];

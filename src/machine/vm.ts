@@ -7,6 +7,7 @@ import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
 import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-thread.ts";
+import { mpTables } from "./mp-table.ts";
 import type { Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
@@ -50,16 +51,17 @@ export class PortableVm implements Vm {
   }
 
   async start(): Promise<void> {
-    const { memoryBytes, kernel, initrd, commandLine, trace } = this.#options;
+    const { memoryBytes, kernel, initrd, modules = [], commandLine, trace } = this.#options;
     const origin: ClockOrigin = clockOrigin();
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);
     const board = new Board({ clock: this.#clock, ramBytes: memoryBytes, vcpus: 1 });
     this.#board = board;
-    const tables = acpiTables({ vcpus: 1 });
+    const tables = [...acpiTables({ vcpus: 1 }), ...mpTables({ vcpus: 1 })];
     const state = await loadKernel({
       memory,
       kernel,
+      modules,
       commandLine,
       decompress: this.#place.decompress,
       tables,

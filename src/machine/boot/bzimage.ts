@@ -2,12 +2,14 @@
  * The bzImage: real-mode setup code whose header describes the kernel, followed by a self-extracting kernel.
  * Modelled: boot protocol 2.08 to 2.15. [Linux Documentation/arch/x86/boot.rst]
  *
- * isola extracts the payload on the host, since guest code would do it far slower, and enters the kernel inside.
+ * isola extracts the payload on the host, since guest code would do it far slower, and enters the kernel inside. A
+ * program that borrows the format, such as Memtest86+, names no payload: it is loaded and entered as it is.
  * Input is hostile: every field is checked. No host calls: the decompressor is the caller's.
  */
 
 import { IsolaError } from "../../base/errors.ts";
-import { invalidKernel, isElf, truncatedKernel } from "./elf.ts";
+import { type ElfFile, invalidKernel, isElf, truncatedKernel } from "./elf.ts";
+import { findMultibootHeader } from "./multiboot-header.ts";
 
 /** Offsets in the file, which are those in boot_params too. [boot.rst, "The Real-Mode Kernel Header"] */
 export const SETUP_HEADER_START = 0x1f1;
@@ -28,6 +30,8 @@ const INIT_SIZE = 0x260;
 const HDRS = 0x53726448; // "HdrS"
 const LOADED_HIGH = 1;
 const XLF_KERNEL_64 = 1;
+/** The 64-bit entry lies so far into the self-extracting part; the 32-bit one is its begin. */
+const ENTRY64_OFFSET = 0x200;
 /** payload_offset came with 2.08. */
 const MIN_VERSION = 0x0208;
 const SECTOR_BYTES = 512;
@@ -51,7 +55,7 @@ export interface BzImage {
   /** Where the self-extracting part is best loaded, and the memory it needs from there on, in bytes. */
   readonly preferredAddress: number;
   readonly initBytes: number;
-  /** The compressed kernel, as the build made it. */
+  /** The compressed kernel, as the build made it; empty where the header names none. */
   readonly payload: Uint8Array;
 }
 
@@ -80,7 +84,7 @@ export function readBzImage(bytes: Uint8Array): BzImage {
   const payloadOffset = view.getUint32(PAYLOAD_OFFSET, true);
   const payloadLength = view.getUint32(PAYLOAD_LENGTH, true);
   const payloadEnd = payloadOffset + payloadLength;
-  if (payloadLength < 8) throw invalidKernel(`its payload has ${payloadLength} bytes`);
+  if (payloadLength > 0 && payloadLength < 8) throw invalidKernel(`its payload has ${payloadLength} bytes`);
   if (payloadEnd > protectedMode.length) {
     throw truncatedKernel("its payload", bytes.length, setupBytes + payloadEnd);
   }
@@ -116,30 +120,52 @@ export async function extractVmlinux(image: BzImage, decompress: Decompress): Pr
   return elf;
 }
 
+/** The self-extracting part as one segment, for a program without a payload. [boot.rst, "32-bit Boot Protocol"] */
+export function wholeImage(image: BzImage): ElfFile {
+  const { preferredAddress, protectedMode, initBytes, has64 } = image;
+  return {
+    bits: has64 ? 64 : 32,
+    entry: preferredAddress + (has64 ? ENTRY64_OFFSET : 0),
+    segments: [
+      {
+        physical: preferredAddress,
+        virtual: preferredAddress,
+        contents: protectedMode,
+        memoryBytes: Math.max(initBytes, protectedMode.length),
+      },
+    ],
+    notes: [],
+  };
+}
+
+/** What a kernel's file holds; at least one of the two is there. */
 export interface UnpackedKernel {
-  /** The kernel as an ELF file. */
-  readonly elf: Uint8Array;
+  /** The kernel as an ELF, or a flat binary with a Multiboot header; absent in a bzImage without payload. */
+  readonly elf?: Uint8Array;
   /** The bzImage that it came in, where it did. */
   readonly image?: BzImage;
 }
 
 /**
- * Takes a kernel as users have it, a bzImage or an ELF, and gives its ELF.
+ * Takes a kernel as users have it, a bzImage, an ELF or a Multiboot binary, gzipped or not, and opens it.
  * @throws IsolaError `kernel-invalid`, `kernel-truncated`, and the decompressor's
  */
-export async function unpackKernel(bytes: Uint8Array, decompress: Decompress): Promise<UnpackedKernel> {
+export async function unpackKernel(file: Uint8Array, decompress: Decompress): Promise<UnpackedKernel> {
+  // Boot loaders open gzipped kernels on their own, so distributions ship them so.
+  const bytes = isGzip(file) ? await decompress(file, KERNEL_LIMIT) : file;
   if (isElf(bytes)) return { elf: bytes };
   if (isBzImage(bytes)) {
     const image = readBzImage(bytes);
-    return { elf: await extractVmlinux(image, decompress), image };
+    return image.payload.length === 0 ? { image } : { elf: await extractVmlinux(image, decompress), image };
   }
+  if (findMultibootHeader(bytes) !== undefined) return { elf: bytes };
   // An arm64 kernel image has its magic at 56; the commonest mix-up deserves its own words.
   const arm64 = bytes.length >= 60 && new TextDecoder("latin1").decode(bytes.subarray(56, 60)) === "ARMd";
   if (arm64) {
     throw new IsolaError({
       code: "kernel-other-architecture",
-      message: "loading the kernel: it is an image for AArch64; wanted one for x86-64",
+      message: "loading the kernel: it is an image for AArch64; wanted one for x86",
     });
   }
-  throw invalidKernel(bytes.length === 0 ? "the file is empty" : "the file is neither bzImage nor ELF");
+  throw invalidKernel(bytes.length === 0 ? "the file is empty" : "the file is neither bzImage, ELF nor Multiboot");
 }

@@ -9,6 +9,8 @@ import { IsolaError } from "../../base/errors.ts";
 export interface ElfSegment {
   /** Guest-physical address of the first byte. */
   readonly physical: number;
+  /** Where the kernel itself will see it, once it has page tables. */
+  readonly virtual: number;
   /** Bytes to copy there: a view of the file. The rest up to `memoryBytes` is zero. */
   readonly contents: Uint8Array;
   readonly memoryBytes: number;
@@ -22,7 +24,7 @@ export interface ElfNote {
 
 export interface ElfFile {
   readonly bits: 32 | 64;
-  /** `e_entry`; in a Linux kernel the physical address of startup_64. */
+  /** `e_entry`; in a Linux kernel the physical address of startup_64 or startup_32. */
   readonly entry: number;
   /** PT_LOAD segments with a size, in the order of the file. */
   readonly segments: readonly ElfSegment[];
@@ -53,7 +55,7 @@ const MACHINES: Readonly<Record<number, string>> = {
   258: "LoongArch",
 };
 
-export function invalidKernel(what: string, wanted = "wanted an x86-64 Linux bzImage or vmlinux"): IsolaError {
+export function invalidKernel(what: string, wanted = "wanted a Linux bzImage or vmlinux, or a Multiboot kernel, for x86"): IsolaError {
   return new IsolaError({ code: "kernel-invalid", message: `loading the kernel: ${what}; ${wanted}` });
 }
 
@@ -77,6 +79,7 @@ function big(view: DataView, at: number): number {
 interface ProgramHeader {
   readonly type: number;
   readonly offset: number;
+  readonly virtual: number;
   readonly physical: number;
   readonly fileBytes: number;
   readonly memoryBytes: number;
@@ -87,6 +90,7 @@ function programHeader(view: DataView, at: number, bits: 32 | 64): ProgramHeader
     return {
       type: view.getUint32(at, true),
       offset: big(view, at + 8),
+      virtual: big(view, at + 16),
       physical: big(view, at + 24),
       fileBytes: big(view, at + 32),
       memoryBytes: big(view, at + 40),
@@ -95,6 +99,7 @@ function programHeader(view: DataView, at: number, bits: 32 | 64): ProgramHeader
   return {
     type: view.getUint32(at, true),
     offset: view.getUint32(at + 4, true),
+    virtual: view.getUint32(at + 8, true),
     physical: view.getUint32(at + 12, true),
     fileBytes: view.getUint32(at + 16, true),
     memoryBytes: view.getUint32(at + 20, true),
@@ -136,7 +141,7 @@ export function readElf(bytes: Uint8Array): ElfFile {
     const name = MACHINES[machine] ?? `ELF machine ${machine}`;
     throw new IsolaError({
       code: "kernel-other-architecture",
-      message: `loading the kernel: it is built for ${name}; wanted one for x86-64`,
+      message: `loading the kernel: it is built for ${name}; wanted one for x86`,
     });
   }
   const headerBytes = bits === 64 ? 64 : 52;
@@ -165,7 +170,8 @@ export function readElf(bytes: Uint8Array): ElfFile {
       notes.push(...readNotes(contents));
     } else if (header.memoryBytes > 0) {
       if (header.memoryBytes < header.fileBytes) throw invalidKernel(`its segment ${index} is smaller than its data`);
-      segments.push({ physical: header.physical, contents, memoryBytes: header.memoryBytes });
+      const { physical, virtual, memoryBytes } = header;
+      segments.push({ physical, virtual, contents, memoryBytes });
     }
   }
   if (segments.length === 0) throw invalidKernel("its ELF has nothing to load");

@@ -12,49 +12,22 @@
 
 import { FLAT_CODE64, FLAT_DATA, MSR, flatDescriptor, flatSegment, resetState } from "../../cpu/reset-state.ts";
 import type { CpuState } from "../../cpu/vcpu.ts";
-import type { GuestMemory } from "../../memory/guest-memory.ts";
-import { type BzImage, SETUP_HEADER_START } from "./bzimage.ts";
-import type { AddressRange, MemoryMapEntry } from "./memory-map.ts";
-import { COMMAND_LINE_ADDRESS, place } from "./placement.ts";
+import {
+  BOOT_CS,
+  BOOT_DS,
+  BOOT_PARAMS_ADDRESS,
+  GDT_ADDRESS,
+  type LinuxBoot,
+  placeBootParams,
+  STACK_ADDRESS,
+} from "./boot-params.ts";
+import { place } from "./placement.ts";
 
-const GDT_ADDRESS = 0x500;
-const BOOT_PARAMS_ADDRESS = 0x7000;
-const BOOT_PARAMS_BYTES = 4096;
-const STACK_ADDRESS = 0x8ff0;
 const PML4_ADDRESS = 0x9000;
 const PDPT_ADDRESS = 0xa000;
 const PD_ADDRESS = 0xb000;
 const PAGE_BYTES = 4096;
 const MAPPED_GIB = 4;
-
-/** Fields of boot_params. [zero-page.rst; boot.rst] */
-const ACPI_RSDP_ADDR = 0x070;
-const EXT_RAMDISK_IMAGE = 0x0c0;
-const E820_ENTRIES = 0x1e8;
-const VID_MODE = 0x1fa;
-const BOOT_FLAG = 0x1fe;
-const HEADER_MAGIC = 0x202;
-const VERSION = 0x206;
-const TYPE_OF_LOADER = 0x210;
-const LOADFLAGS = 0x211;
-const RAMDISK_IMAGE = 0x218;
-const RAMDISK_SIZE = 0x21c;
-const CMD_LINE_PTR = 0x228;
-const INITRD_ADDR_MAX = 0x22c;
-const E820_TABLE = 0x2d0;
-const E820_ENTRY_BYTES = 20;
-const E820_MAX_ENTRIES = 128;
-
-const LOADER_UNDEFINED = 0xff;
-const LOADED_HIGH = 1;
-const VIDEO_NORMAL = 0xffff;
-/** 2.15, for an ELF that came without its setup header; Linux reads only a few fields of it. */
-const OWN_VERSION = 0x020f;
-export const DEFAULT_INITRD_ADDRESS_MAX = 0x7fff_ffff;
-
-/** Selectors that the protocol fixes. */
-const BOOT_CS = 0x10;
-const BOOT_DS = 0x18;
 
 const CR0_PE = 1n;
 const CR0_ET = 0x10n;
@@ -66,51 +39,6 @@ const EFER_LMA = 0x400n;
 const PRESENT_WRITABLE = 3n;
 /** Present, writable, 2 MiB page. */
 const PDE_LARGE = 0x83n;
-
-export interface Linux64Boot {
-  readonly memory: GuestMemory;
-  /** Physical address of startup_64. */
-  readonly entry: number;
-  readonly map: readonly MemoryMapEntry[];
-  readonly initrd?: AddressRange;
-  /** Address of ACPI's RSDP. */
-  readonly rsdp?: number;
-  /** The bzImage that the kernel came in, for its header. */
-  readonly image?: BzImage;
-}
-
-function bootParams(boot: Linux64Boot): Uint8Array {
-  const bytes = new Uint8Array(BOOT_PARAMS_BYTES);
-  const view = new DataView(bytes.buffer);
-  if (boot.image === undefined) {
-    view.setUint16(BOOT_FLAG, 0xaa55, true);
-    view.setUint32(HEADER_MAGIC, 0x53726448, true);
-    view.setUint16(VERSION, OWN_VERSION, true);
-    view.setUint32(INITRD_ADDR_MAX, DEFAULT_INITRD_ADDRESS_MAX, true);
-  } else {
-    bytes.set(boot.image.setupHeader, SETUP_HEADER_START);
-  }
-  view.setUint16(VID_MODE, VIDEO_NORMAL, true);
-  view.setUint8(TYPE_OF_LOADER, LOADER_UNDEFINED);
-  view.setUint8(LOADFLAGS, view.getUint8(LOADFLAGS) | LOADED_HIGH);
-  view.setUint32(CMD_LINE_PTR, COMMAND_LINE_ADDRESS, true);
-  if (boot.initrd !== undefined) {
-    // The initrd lies in low RAM, so the upper halves at EXT_RAMDISK_IMAGE stay zero.
-    view.setUint32(RAMDISK_IMAGE, boot.initrd.start, true);
-    view.setUint32(RAMDISK_SIZE, boot.initrd.size, true);
-    view.setBigUint64(EXT_RAMDISK_IMAGE, 0n, true);
-  }
-  if (boot.rsdp !== undefined) view.setBigUint64(ACPI_RSDP_ADDR, BigInt(boot.rsdp), true);
-  const map = boot.map.slice(0, E820_MAX_ENTRIES);
-  view.setUint8(E820_ENTRIES, map.length);
-  map.forEach(({ start, size, type }, index) => {
-    const at = E820_TABLE + index * E820_ENTRY_BYTES;
-    view.setBigUint64(at, BigInt(start), true);
-    view.setBigUint64(at + 8, BigInt(size), true);
-    view.setUint32(at + 16, type, true);
-  });
-  return bytes;
-}
 
 /** One PML4 entry, four PDPT entries, 2048 large pages. [SDM 3 §4.5] */
 function pageTables(): Uint8Array {
@@ -127,14 +55,14 @@ function pageTables(): Uint8Array {
   return bytes;
 }
 
-/** Writes boot_params, GDT and page tables; gives the state in which the boot processor enters the kernel. */
-export function prepareLinux64(boot: Linux64Boot): CpuState {
+/** Writes boot_params, GDT and page tables; `boot.entry` is startup_64's. Gives the boot processor's first state. */
+export function prepareLinux64(boot: LinuxBoot): CpuState {
   const gdt = new Uint8Array(BOOT_DS + 8);
   const gdtView = new DataView(gdt.buffer);
   gdtView.setBigUint64(BOOT_CS, flatDescriptor(FLAT_CODE64), true);
   gdtView.setBigUint64(BOOT_DS, flatDescriptor(FLAT_DATA), true);
   place(boot.memory, "the GDT", GDT_ADDRESS, gdt);
-  place(boot.memory, "boot parameters", BOOT_PARAMS_ADDRESS, bootParams(boot));
+  placeBootParams(boot);
   place(boot.memory, "page tables", PML4_ADDRESS, pageTables());
 
   const state = resetState();

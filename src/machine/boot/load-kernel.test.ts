@@ -165,7 +165,7 @@ describe("PVH", () => {
     assert.equal((await load({ kernel: linux })).state.cr4, 0x20n);
     assert.equal((await load({ kernel: linux, protocol: "pvh" })).state.rip, 0x1000004n);
     await assert.rejects(load({ protocol: "pvh" }), /no PVH entry/);
-    await assert.rejects(load({ kernel: elfOf({ bits: 32 }) }), /32-bit ELF without a PVH entry/);
+    await assert.rejects(load({ kernel: elfOf({ bits: 32 }) }), /32-bit ELF that is neither Linux nor Multiboot/);
   });
 
   test("hvm_start_info tells of the initrd, the command line, the RSDP and memory", async () => {

@@ -109,6 +109,30 @@ export function placeInitrd(
 }
 
 /**
+ * Copies a part to the first place at or above `from`, aligned to `alignment` bytes, that is clear of `occupied`.
+ * @throws IsolaError `memory-too-small`
+ */
+export function placeAbove(
+  memory: GuestMemory,
+  what: string,
+  bytes: Uint8Array,
+  from: number,
+  alignment: number,
+  occupied: readonly AddressRange[],
+): AddressRange {
+  const size = bytes.length;
+  let start = Math.ceil(from / alignment) * alignment;
+  for (;;) {
+    const obstacle = occupied.find((one) => start < one.start + one.size && one.start < start + size);
+    if (obstacle === undefined) break;
+    start = Math.ceil((obstacle.start + obstacle.size) / alignment) * alignment;
+  }
+  if (start + size > lowRamEnd(memory)) throw memoryTooSmall(memory, what, start + size);
+  place(memory, what, start, bytes);
+  return { start, size };
+}
+
+/**
  * Writes the command line, ended by NUL, at COMMAND_LINE_ADDRESS.
  * @param limit most bytes that the kernel takes, without the NUL
  * @throws IsolaError `command-line-invalid`
