@@ -66,7 +66,7 @@ interface FormPlan {
   readonly definesFlags: boolean;
   readonly approximate: boolean;
   readonly pushesFlags: boolean;
-  /** LOCK raises #UD where it is not allowed; AMD's processors ignore it on fences. */
+  /** LOCK raises #UD where it is not allowed; AMD's processors ignore it on fences and some hints. */
   readonly lockRaises: boolean;
   /** An indirect jump or call, or any other instruction that goes elsewhere. */
   readonly indirect: boolean;
@@ -101,7 +101,7 @@ function plan(form: Form): FormPlan {
     definesFlags: DEFINES_FLAGS.test(mnemonic),
     approximate: APPROXIMATE.test(mnemonic),
     pushesFlags,
-    lockRaises: !mnemonic.endsWith("FENCE"),
+    lockRaises: !/FENCE$|^NOP$/.test(mnemonic),
     indirect: /^(JMP|CALL) indirect$/.test(instruction.name),
     jumps: instruction.ends === true || instruction.branches === true,
     aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),

@@ -91,8 +91,7 @@ next:
   mov rbx, [rbx + BLOCK_GPR + 8 * 3]
   jmp [rip + data + DATA_ENTRY]
 
-# A case that ran to its end jumps here: the first bytes of the second half of the page (FINISHED in image.ts).
-.org 0x1800
+# After a case that ran to its end.
 finished:
   mov [rip + data + DATA_RBX], rbx
   mov rbx, [rip + data + DATA_OUTPUT]
@@ -183,7 +182,12 @@ stored:
   jne next
   int3
 
-.org 0x1c00
+# A case that ran to its end jumps here (FINISHED in image.ts). INT3 lies around: a case may change some bits of the
+# address that it jumps to, and would else run a part of the runtime with registers of its own.
+.org 0x1800, 0xcc
+  jmp finished
+
+.org 0x1c00, 0xcc
 # The first steps after an exception, by vector, 16 bytes each (handlerAddress in image.ts). MOV leaves flags alone.
 .macro handler vector
   .balign 16
