@@ -44,7 +44,8 @@ async function run(...args: string[]): Promise<Ran> {
     streams: streams as unknown as CliHost["streams"],
     version: "1.2.3",
     createVm: (options) => {
-      vms.push(options);
+      // A copy, since isola gives the memory of what it read back.
+      vms.push(structuredClone(options));
       return new FakeVm(options);
     },
     openStore: () => new FakeImages(),

@@ -22,7 +22,7 @@ export interface BootModule {
 export interface VmOptions {
   /** Guest RAM in bytes: a multiple of 64 KiB, MIN_RAM_BYTES to MAX_RAM_BYTES (memory/guest-memory.ts). */
   readonly memoryBytes: number;
-  /** A Linux bzImage or vmlinux, or a Multiboot kernel; hostile until checked. */
+  /** A Linux bzImage or vmlinux, or a Multiboot kernel; hostile until checked. What `start` has read is not kept. */
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array;
   /** Files beside the initrd; a Multiboot kernel gets each with its command line, Linux all as one initrd. */

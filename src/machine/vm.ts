@@ -29,7 +29,8 @@ const STOP_PATIENCE_MS = 1000;
 
 export class PortableVm implements Vm {
   readonly done: Promise<VmResult>;
-  readonly #options: VmOptions;
+  /** Until `start` has read them: a kernel of 50 MiB is not kept for nothing. */
+  #options: VmOptions | undefined;
   readonly #place: VmPlace;
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
   readonly #unimplemented = new Map<string, number>();
@@ -51,7 +52,9 @@ export class PortableVm implements Vm {
   }
 
   async start(): Promise<void> {
+    if (this.#options === undefined) throw new Error("a VM is started once");
     const { memoryBytes, kernel, initrd, modules = [], commandLine, trace } = this.#options;
+    this.#options = undefined;
     const origin: ClockOrigin = clockOrigin();
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);

@@ -158,5 +158,14 @@ export function loadUnpackedKernel(unpacked: UnpackedKernel, options: BootOption
 
 /** `loadUnpackedKernel` for a kernel as it is on disk. @throws as that, and what unpacking throws */
 export async function loadKernel({ kernel, decompress, ...options }: LoadKernelOptions): Promise<CpuState> {
-  return loadUnpackedKernel(await unpackKernel(kernel, decompress), options);
+  const unpacked = await unpackKernel(kernel, decompress);
+  const state = loadUnpackedKernel(unpacked, options);
+  // What was decompressed here is nobody else's, and large: it goes at once, not when the collector runs.
+  const elf = unpacked.elf ?? kernel;
+  const { buffer } = elf;
+  // A small one may be a slice of a buffer that others use.
+  if (buffer !== kernel.buffer && buffer instanceof ArrayBuffer && buffer.byteLength === elf.byteLength) {
+    buffer.transfer(0);
+  }
+  return state;
 }
