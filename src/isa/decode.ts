@@ -21,6 +21,8 @@ export const DECODE = {
   singleStep: 1 << 3,
   /** #AC for misaligned data: CR0.AM, EFLAGS.AC, CPL 3. */
   alignment: 1 << 4,
+  /** Six bits from here, by segment number: its limit or rights must be looked at. */
+  checked: 5,
 } as const;
 
 /** How a memory operand's address is found: base + displacement; with index and segment; an absolute 64-bit offset. */
@@ -333,6 +335,7 @@ export class Decoder {
         segment: used,
         long,
         alignment: (mode & DECODE.alignment) !== 0,
+        checked: long ? 0 : (mode >> DECODE.checked) & 0x3f,
       },
       registers,
       addressForm,

@@ -41,6 +41,12 @@ export const ENGINE_HELPERS = {
     "(register 0-5, selector): loads ES, CS.. as MOV, POP and LDS do, base and address contexts included; not CS. " +
       "The effect ends the trace after it outside 64-bit mode, since SS.B may change.",
   ),
+  checkSegment: helper(
+    "call",
+    "i32 i32 i32 i32",
+    undefined,
+    "(register, offset, bytes, write): limit and rights of a segment in 16- and 32-bit modes; #GP(0), or #SS(0) for SS",
+  ),
   loadLocalDescriptorTable: helper("system", "i32", undefined, "(selector): LLDT"),
   loadTaskRegister: helper("system", "i32", undefined, "(selector): LTR; marks the TSS busy"),
   verifyRead: helper("call", "i32", "i32", "(selector): VERR's ZF, 1 or 0"),

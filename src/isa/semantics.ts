@@ -7,7 +7,16 @@
 import { Builder } from "./builder.ts";
 import { AC, AF, CF, OF, PF, SF, ZF } from "./flags.ts";
 import type { Bits, Operand, Value, ValueType } from "./ir.ts";
-import { addressContext, gprOffset, SCRATCH, STATE, type Segment, type StateName, segmentField } from "./state.ts";
+import {
+  addressContext,
+  gprOffset,
+  SCRATCH,
+  SEGMENTS,
+  STATE,
+  type Segment,
+  type StateName,
+  segmentField,
+} from "./state.ts";
 
 /** What prefixes and the mode make of an instruction; fixed when its handler is built. */
 export interface Context {
@@ -24,6 +33,8 @@ export interface Context {
   readonly long: boolean;
   /** Data accesses must be aligned, or raise #AC: CR0.AM and EFLAGS.AC are set at CPL 3 [SDM 3 §6.15, #AC]. */
   readonly alignment: boolean;
+  /** Segments, one bit each by number, whose limit or rights must be looked at; none in 64-bit mode. */
+  readonly checked: number;
 }
 
 export const RAX = 0;
@@ -64,6 +75,9 @@ export class Semantics extends Builder {
   readonly context: Context;
   /** Loads with write intent, by operand, for the store that follows. */
   readonly #modified = new Map<Operand, { load: Value; address: Value }>();
+
+  /** The segment by which a linear address was formed, where it is checked. */
+  readonly #segments = new Map<Value, Segment>();
 
   constructor(context: Context) {
     super();
@@ -124,7 +138,27 @@ export class Semantics extends Builder {
 
   /** Linear address (i64) of a memory operand. */
   address(operand: Operand): Value {
-    return this.ordered("i64", { kind: "address", operand, linear: true });
+    const address = this.ordered("i64", { kind: "address", operand, linear: true });
+    return this.context.checked === 0 ? address : this.#within(this.context.segment, address);
+  }
+  /** Notes by which segment a linear address was formed, where accesses through it are checked. */
+  #within(segment: Segment | undefined, address: Value): Value {
+    if (segment !== undefined && (this.context.checked & (1 << SEGMENTS.indexOf(segment))) !== 0) {
+      this.#segments.set(address, segment);
+    }
+    return address;
+  }
+  /** Limit and rights of the segment that an address was formed by [SDM 3 §5.3, §5.5]: #GP(0), or #SS(0) for SS. */
+  #checkSegment(address: Value, bits: Bits, write: boolean): void {
+    const segment = this.#segments.get(address);
+    if (segment === undefined) return;
+    const offset = this.sub(address, this.state(segmentField(segment, "base").offset, 64));
+    this.call("checkSegment", [
+      this.i32(SEGMENTS.indexOf(segment)),
+      this.op("i32.wrap_i64", offset),
+      this.i32(bits / 8),
+      this.i32(write ? 1 : 0),
+    ]);
   }
   /** Its offset in the segment (i64), as LEA gives it. */
   offset(operand: Operand): Value {
@@ -135,11 +169,13 @@ export class Semantics extends Builder {
 
   /** Loads from a linear address (i64). Narrow values are zero-extended. */
   load(address: Value, bits: Bits, alignment = bits / 8): Value {
+    this.#checkSegment(address, bits, false);
     this.checkAlignment(address, alignment);
     return this.#load(address, bits, "read", false);
   }
   /** Loads checked for writing, for a later `store` through it. */
   loadForWrite(address: Value, bits: Bits, alignment = bits / 8): Value {
+    this.#checkSegment(address, bits, true);
     this.checkAlignment(address, alignment);
     return this.#load(address, bits, "write", false);
   }
@@ -151,7 +187,10 @@ export class Semantics extends Builder {
     return this.ordered(typeOf(bits), { kind: "load", bits, intent, system }, [address]);
   }
   store(address: Value, bits: Bits, value: Value, through?: Value, alignment = bits / 8): void {
-    if (through === undefined) this.checkAlignment(address, alignment);
+    if (through === undefined) {
+      this.#checkSegment(address, bits, true);
+      this.checkAlignment(address, alignment);
+    }
     this.use(address);
     if (through !== undefined) this.use(through);
     this.statement({ kind: "store", address, bits, value: this.use(value), through, system: false });
@@ -161,13 +200,14 @@ export class Semantics extends Builder {
   linear(segment: Segment, offset: Value): Value {
     if (this.context.long && segment !== "fs" && segment !== "gs") return offset;
     const sum = this.add(offset, this.state(segmentField(segment, "base").offset, 64));
-    return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
+    return this.context.long ? sum : this.#within(segment, this.op("i64.and", sum, this.i64(0xffff_ffffn)));
   }
 
   /** A linear address further on by `delta` bytes, wrapped as the mode wraps. */
   advance(address: Value, delta: Value | number): Value {
     const sum = this.add(address, delta);
-    return this.context.long ? sum : this.op("i64.and", sum, this.i64(0xffff_ffffn));
+    if (this.context.long) return sum;
+    return this.#within(this.#segments.get(address), this.op("i64.and", sum, this.i64(0xffff_ffffn)));
   }
   /** #GP(0) unless a linear address is a multiple of `bytes`. */
   requireAligned(address: Value, bytes: number): void {

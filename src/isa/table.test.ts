@@ -52,6 +52,7 @@ function* everything(): Generator<Built> {
                   segment: "ds",
                   long,
                   alignment: false,
+                  checked: long ? 0 : 0x3f,
                 };
                 const context = new Proxy(plain, {
                   get(target, key) {
@@ -96,13 +97,15 @@ function visit(
 test("effects build everywhere, and name the parts of the context that they look at", () => {
   const missing = new Set<string>();
   const tooMany = new Map<string, { instruction: Instruction; read: Set<string> }>();
-  for (const { instruction, form, read } of everything()) {
+  for (const { instruction, form, context, read } of everything()) {
     const seen = tooMany.get(instruction.name) ?? { instruction, read: new Set<string>() };
     tooMany.set(instruction.name, seen);
     for (const part of read) {
       seen.read.add(part);
-      // The operand size always tells handlers apart, and so do the mode and whether alignment is checked.
-      if (part === "operandSize" || part === "long" || part === "alignment") continue;
+      // The operand size always tells handlers apart, and so do the mode and what is checked.
+      if (part === "operandSize" || part === "long" || part === "alignment" || part === "checked") continue;
+      // Where segments are checked, handlers are told apart by the segment too.
+      if (part === "segment" && context.checked !== 0) continue;
       if (!(instruction.uses ?? []).some((u) => u === part))
         missing.add(`${instruction.name} (${form.text}) reads ${part}`);
     }
@@ -160,6 +163,7 @@ test("a name and the shapes of operands stand for one effect", () => {
             segment: "ds",
             long: true,
             alignment: false,
+            checked: 0,
           });
           const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = shapes;
           instruction.effect(m, a, b, c);

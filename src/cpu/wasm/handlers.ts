@@ -45,6 +45,7 @@ export function handlerKey({ form, operands, context, addressForm }: Decoded): n
   key = key * 4 + REPEATS[context.rep];
   key = key * 8 + SEGMENTS.indexOf(context.segment);
   key = key * 4 + (memory === 1 ? ADDRESS_FORMS[addressForm] : 3);
+  key = key * 64 + context.checked;
   return key * 8 + (context.alignment ? 4 : 0) + (context.long ? 2 : 0) + nonZero;
 }
 
@@ -63,6 +64,7 @@ export function handlerName(decoded: Decoded): string {
   // The immediates of a stack operation's width: pushes and the like need it whether they say so or not.
   if (!context.long) name += ` s${context.stackSize}`;
   if (context.alignment) name += " aligned";
+  if (context.checked !== 0) name += ` checked=${context.checked.toString(2)} ${context.segment}`;
   return name;
 }
 
@@ -89,6 +91,7 @@ export function faultHandler(name: string, vector: number, error?: number): Hand
     segment: "ds",
     long: true,
     alignment: false,
+    checked: 0,
   };
   const m = new Semantics(context);
   m.fault(vector, error);

@@ -2,6 +2,7 @@
  * The portable engine's vCPU: interpreter, decoded code, memory core and system helpers under the contract of vcpu.ts.
  */
 
+import { OFFERED } from "../../isa/cpuid-features.ts";
 import { DECODE, Decoder } from "../../isa/decode.ts";
 import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
 import { AC, IF, TF } from "../../isa/flags.ts";
@@ -32,7 +33,7 @@ const EFER_LMA = 1 << 10;
 const STACK_REACH = 16n;
 
 export interface PortableOptions {
-  /** CPUID features whose instructions are decoded; absent: all that are implemented. */
+  /** CPUID features whose instructions are decoded; absent: those that CPUID offers. */
   readonly features?: ReadonlySet<string>;
   /** Told of each instruction that raised #UD because the table lacks it. */
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
@@ -79,7 +80,7 @@ export class PortableVcpu implements Vcpu {
       this.#raise(fault),
     );
 
-    const decoder = new Decoder(INSTRUCTIONS, options.features);
+    const decoder = new Decoder(INSTRUCTIONS, options.features ?? OFFERED);
     const hot = hotSequences(decoder);
     this.#interpreter = new Interpreter(memory, this.#core, helpers, [...hot.values()], options.counts);
     this.#traces = new TraceCache(
@@ -338,6 +339,7 @@ export class PortableVcpu implements Vcpu {
     else {
       if ((view.attributes(CS_REGISTER) & ATTRIBUTE.big) !== 0) decode |= DECODE.code32;
       if (view.stackBits === 32) decode |= DECODE.stack32;
+      decode |= this.#system.checkedSegments() << DECODE.checked;
     }
     this.#setWord("decodeContext", decode);
     view.setLong("codeBase", long ? 0n : view.base(CS_REGISTER));
@@ -348,11 +350,11 @@ export class PortableVcpu implements Vcpu {
 
   #setJumpContext(): void {
     const user = this.#word("cpl") === 3 ? 1 : 0;
-    this.#setWord("jumpContext", (this.#generation << 6) | (this.#word("decodeContext") << 1) | user);
+    this.#setWord("jumpContext", (this.#generation << 12) | (this.#word("decodeContext") << 1) | user);
   }
 
   #forgetJumps(): void {
-    this.#generation = (this.#generation + 1) & 0x3ff_ffff;
+    this.#generation = (this.#generation + 1) & 0xf_ffff;
     if (this.#generation === 0) {
       this.#memory.bytes.fill(0, JUMP_CACHE.base, JUMP_CACHE.base + JUMP_CACHE.entries * 16);
     }

@@ -62,7 +62,7 @@ function repeatableInBulk(
   bulk: (count: Value) => Value,
   one: () => void,
 ) {
-  if (m.context.alignment) {
+  if (m.context.alignment || m.context.checked !== 0) {
     repeatable(m, () => {
       one();
       return undefined;

@@ -9,6 +9,7 @@ import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, DS, ES, FS, GS, LDTR, SS, type StateView } from "../state-view.ts";
 import type { LinearMemory } from "./linear-memory.ts";
+import { withinLimit } from "./stack.ts";
 
 /** An error code that names a selector. `ext` is 1 where an event outside the program is being delivered. */
 export function selectorError(selector: number, ext: number): number {
@@ -156,14 +157,43 @@ export class SegmentUnit {
     else view.setSegment(segment, selector, view.attributes(segment), view.limit(segment), selector << 4, 0);
   }
 
+  /** ES to GS, a bit each: those that are not writable data of the whole 4 GiB, so that accesses must be checked. */
+  checkedSegments(): number {
+    const view = this.#view;
+    let checked = 0;
+    for (let segment = ES; segment <= GS; segment++) {
+      const attributes = view.attributes(segment);
+      const flat = view.limit(segment) >>> 0 === 0xffff_ffff && (attributes & ATTRIBUTE.expandDown) === 0;
+      const writable = isWritableData(attributes) && (attributes & ATTRIBUTE.present) !== 0;
+      if (!flat || !writable) checked |= 1 << segment;
+    }
+    return checked;
+  }
+
+  /** Limit and rights for an access of `bytes` at `offset` in a segment [SDM 3 §5.3, §5.5, §20.1.1]. */
+  checkAccess(segment: number, offset: number, bytes: number, write: boolean): void {
+    const view = this.#view;
+    const attributes = view.attributes(segment);
+    const vector = segment === SS ? EXCEPTION.SS : EXCEPTION.GP;
+    if (view.usesDescriptors) {
+      const absent = (attributes & ATTRIBUTE.present) === 0;
+      const allowed = write
+        ? isWritableData(attributes)
+        : !isCode(attributes) || (attributes & ATTRIBUTE.writable) !== 0;
+      // A null selector is #GP for every register; SS is never null here.
+      if (absent || !allowed) throw new GuestFault(EXCEPTION.GP, 0);
+    }
+    if (!withinLimit(attributes, view.limit(segment) >>> 0, offset, bytes)) throw new GuestFault(vector, 0);
+  }
+
   /** MOV, POP, LxS to ES, SS, DS, FS or GS (by number). */
   load(segment: number, value: number): void {
     const selector = value & 0xffff;
     if (!this.#view.usesDescriptors) this.assignReal(segment, selector);
     else if (segment === SS) this.#loadStack(selector);
     else this.#loadData(segment, selector);
-    // SS.B is the width of the stack pointer, except in 64-bit mode.
-    if (segment === SS && !this.#view.mode64) this.#host.viewChanged();
+    // SS.B is the width of the stack pointer, and limits and rights count, except in 64-bit mode.
+    if (!this.#view.mode64) this.#host.viewChanged();
   }
 
   #loadStack(selector: number): void {

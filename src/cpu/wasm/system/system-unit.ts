@@ -113,6 +113,11 @@ export class SystemUnit {
     deriveAvailability(this.#parts.view);
   }
 
+  /** Segment registers whose limit or rights must be looked at in the present mode, a bit each by number. */
+  checkedSegments(): number {
+    return this.#parts.segments.checkedSegments();
+  }
+
   /** To be called when guest time was set anew: the guest's clock page is written again. */
   clockChanged(): void {
     this.#timestamp.publish();
@@ -143,6 +148,8 @@ export class SystemUnit {
     };
     return {
       loadSegment: (segment: number, selector: number) => segments.load(segment, selector),
+      checkSegment: (segment: number, offset: number, bytes: number, write: number) =>
+        segments.checkAccess(segment, offset >>> 0, bytes, write !== 0),
       loadLocalDescriptorTable: (selector: number) => loadLocalDescriptorTable(parts, selector),
       loadTaskRegister: (selector: number) => loadTaskRegister(parts, selector),
       verifyRead: (selector: number) => verifyRead(parts, selector),
