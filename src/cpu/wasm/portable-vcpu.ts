@@ -238,7 +238,9 @@ export class PortableVcpu implements Vcpu {
   /** #AC for a helper's access, as effects check their own. */
   #checkAlignment(address: bigint, bytes: number): void {
     if ((this.#word("decodeContext") & DECODE.alignment) === 0) return;
-    if ((Number(address & 7n) & (bytes - 1)) !== 0) throw new GuestFault(EXCEPTION.AC, 0);
+    if ((Number(address & 7n) & (bytes - 1)) === 0) return;
+    // An address that is not canonical is left to the access itself, which knows #SS from #GP.
+    if (BigInt.asIntN(48, address) === BigInt.asIntN(64, address)) throw new GuestFault(EXCEPTION.AC, 0);
   }
 
   /** Throws the fault that the memory core left in the state. `implicit`: a non-canonical address is #GP whatever the
