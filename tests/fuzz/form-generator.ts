@@ -16,8 +16,8 @@ const EXCLUDED = new RegExp(
     "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|(CALL|JMP) far.*|RETF.*|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|VMM?CALL|" +
     "(FX|X)(SAVE|RSTOR).*|FN?(SAVE|STENV)|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S)$",
 );
-/** Results within a bound only. */
-const APPROXIMATE = /^(RCP|RSQRT)[PS]S$/;
+/** Results within a bound only: nothing may follow that makes more of the difference. */
+const APPROXIMATE = /^(RCP|RSQRT)[PS]S$|^(F2XM1|FYL2X|FYL2XP1|FPTAN|FPATAN|FSIN|FCOS|FSINCOS)$/;
 /** All arithmetic flags are defined after these, at every count and operand. */
 const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|U?COMIS[SD]|POPCNT)$/;
 /** Which flags an instruction reads; by name, the first that matches. */

@@ -107,7 +107,8 @@ export function words32(lanes: readonly [number, number, number, number]): Uint8
 /** MASKMOVDQU, MASKMOVQ: stores at DS:rDI the bytes whose mask has bit 7 set. The whole span must be writable. */
 export function maskMove(m: Semantics, data: Operand, control: Operand, bits: 64 | 128): void {
   const address = m.linear(m.context.segment, m.addressRegister(RDI));
-  m.loadForWrite(address, bits);
+  // Where alignment is checked, 8 bytes are enough for both.
+  m.loadForWrite(address, bits, 8);
   m.call("sseMaskMove", [address, m.operandOffset(data), m.operandOffset(control), m.i32(bits / 8)]);
 }
 

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { OFFERED } from "./cpuid-features.ts";
+import { DECODE, Decoder } from "./decode.ts";
+import { INSTRUCTIONS } from "./table.ts";
+
+const all = new Decoder(INSTRUCTIONS);
+const offered = new Decoder(INSTRUCTIONS, OFFERED);
+
+function decode(decoder: Decoder, hex: string, mode: number = DECODE.long) {
+  return decoder.decode(Uint8Array.from(Buffer.from(hex, "hex")), mode);
+}
+function nameIn(decoder: Decoder, hex: string): string {
+  const decoded = decode(decoder, hex);
+  return typeof decoded === "string" ? decoded : decoded.form.instruction.name;
+}
+
+test("what CPUID does not offer is undefined, or what it was before", () => {
+  for (const [hex, known, without] of [
+    ["f30fbcc1", "TZCNT", "BSF"],
+    ["f30fbdc1", "LZCNT", "BSR"],
+    ["0fc7f8", "RDSEED", "undefined"],
+    ["660f388200", "INVPCID", "undefined"],
+    ["660fae38", "CLFLUSHOPT", "undefined"],
+    ["f30fb8c1", "POPCNT", "POPCNT"],
+    ["660f383800", "PMINSB", "PMINSB"],
+  ] as const) {
+    assert.equal(nameIn(all, hex), known, hex);
+    assert.equal(nameIn(offered, hex), without, hex);
+  }
+});
+
+test("#SS belongs to operands by RSP and RBP, and to what uses the stack by itself", () => {
+  for (const [hex, stackSegment, usesStack] of [
+    ["48894500", true, false], // MOV [RBP], RAX
+    ["4889442400", true, false], // MOV [RSP], RAX
+    ["49894500", false, false], // MOV [R13], RAX
+    ["3e48894500", true, false], // the prefix DS is ignored in 64-bit mode
+    ["6448894500", false, false], // FS is not
+    ["d7", false, false], // XLAT
+    ["48a5", false, false], // MOVS
+    ["50", false, true], // PUSH RAX
+    ["ff30", false, true], // PUSH [RAX]
+    ["c3", false, true], // RET
+    ["c8000000", false, true], // ENTER
+    ["c9", false, true], // LEAVE
+  ] as const) {
+    const decoded = decode(all, hex);
+    assert.ok(typeof decoded !== "string", hex);
+    assert.deepEqual([decoded.stackSegment, decoded.usesStack], [stackSegment, usesStack], hex);
+  }
+});
+
+test("alignment is checked in a context of its own", () => {
+  for (const mode of [DECODE.long, DECODE.long | DECODE.alignment]) {
+    const decoded = decode(all, "8b00", mode);
+    assert.ok(typeof decoded !== "string");
+    assert.equal(decoded.context.alignment, mode !== DECODE.long);
+  }
+});
