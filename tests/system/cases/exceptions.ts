@@ -339,7 +339,10 @@ const ADDRESSES: SystemCase[] = [
         .emit("SUB", "rsp", 16)
         .mov("rbx", NON_CANONICAL)
         .mov(by("rsp", 64, 2), "rbx")
-        .emit("LGDT", by("rsp")),
+        .emit("LGDT", by("rsp"))
+        .lea("rbx", "gdtr")
+        .emit("LGDT", by("rbx"))
+        .mark("loaded"),
   },
   {
     name: "LIDT of a non-canonical base",
@@ -349,7 +352,10 @@ const ADDRESSES: SystemCase[] = [
         .emit("SUB", "rsp", 16)
         .mov("rbx", NON_CANONICAL)
         .mov(by("rsp", 64, 2), "rbx")
-        .emit("LIDT", by("rsp")),
+        .emit("LIDT", by("rsp"))
+        .lea("rbx", "idtr")
+        .emit("LIDT", by("rbx"))
+        .mark("loaded"),
   },
 ];
 

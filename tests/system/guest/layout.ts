@@ -70,6 +70,9 @@ export const STACK = {
   rsp2: 0x28_e000,
   ist1: 0x29_0000,
   ist2: 0x29_2000,
+  /** #DF's, and #SS's: a bad stack ends no case. */
+  ist3: 0x29_4000,
+  ist4: 0x29_6000,
   /** Physical; ring 3 has it at ALIAS. */
   user: 0x29_8000,
   runtime: 0x29_c000,

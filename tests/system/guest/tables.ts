@@ -77,7 +77,8 @@ export function pristineTables(): Uint8Array {
   put(TABLES + SELECTOR.ldt, descriptor({ base: LDT, limit: 0xfff, attributes: LDT_TYPE }));
 
   for (let vector = 0; vector < 256; vector++) {
-    const [low, high] = gate({ offset: STUBS + vector * STUB_BYTES, dpl: vector === END_VECTOR ? 3 : 0 });
+    const ist = vector === 8 ? 3 : vector === 12 ? 4 : 0;
+    const [low, high] = gate({ offset: STUBS + vector * STUB_BYTES, dpl: vector === END_VECTOR ? 3 : 0, ist });
     put(IDT + vector * 16, low);
     put(IDT + vector * 16 + 8, high);
   }
@@ -85,8 +86,9 @@ export function pristineTables(): Uint8Array {
   view.setBigUint64(TSS - TABLES + 4, BigInt(STACK.rsp0), true);
   view.setBigUint64(TSS - TABLES + 12, BigInt(STACK.rsp1), true);
   view.setBigUint64(TSS - TABLES + 20, BigInt(STACK.rsp2), true);
-  view.setBigUint64(TSS - TABLES + 0x24, BigInt(STACK.ist1), true);
-  view.setBigUint64(TSS - TABLES + 0x2c, BigInt(STACK.ist2), true);
+  for (const [i, top] of [STACK.ist1, STACK.ist2, STACK.ist3, STACK.ist4].entries()) {
+    view.setBigUint64(TSS - TABLES + 0x24 + i * 8, BigInt(top), true);
+  }
   view.setUint16(TSS - TABLES + 0x66, IO_MAP, true);
   bytes.fill(0xff, TSS - TABLES + IO_MAP, TSS - TABLES + TSS_BYTES);
 

@@ -145,6 +145,7 @@ export class ExceptionUnit {
     if (offset + 7 > view.limit(TR)) throw new GuestFault(EXCEPTION.TS, selectorError(view.selector(TR), ext));
     const low = view.baseLow(TR);
     memory.load64(addLow(low, offset), view.baseHigh(TR) + carry(low, offset), true);
+    if (!canonical(memory.high)) throw new GuestFault(EXCEPTION.SS, ext);
     stack.use64(memory.low, memory.high, true, newCpl < 3, ext);
   }
 }
