@@ -1,7 +1,8 @@
 /** A Node worker that runs one vCPU. */
 
 import { parentPort } from "node:worker_threads";
-import { runVcpuThread, type VcpuThreadStart } from "../machine/vcpu-thread.ts";
+import type { VcpuThreadStart } from "../machine/vcpu-messages.ts";
+import { runVcpuThread } from "../machine/vcpu-thread.ts";
 
 const port = parentPort;
 if (port === null) throw new Error("node-vcpu-worker.ts runs as a worker");

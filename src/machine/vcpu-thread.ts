@@ -4,39 +4,11 @@
  */
 
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
-import type { CpuState } from "../cpu/vcpu.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
-import { type ClockOrigin, HostClock } from "./clock.ts";
+import { HostClock } from "./clock.ts";
+import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import type { VmResult } from "./vm-contract.ts";
-
-/** What the VM hands to its vCPU's thread. */
-export interface VcpuThreadStart {
-  readonly memory: WebAssembly.Memory;
-  readonly ramBytes: number;
-  readonly board: SharedArrayBuffer;
-  /** CONTROL_WORDS shared words. */
-  readonly control: SharedArrayBuffer;
-  readonly clock: ClockOrigin;
-  readonly state: CpuState;
-  readonly traceUnimplemented: boolean;
-}
-
-/** What comes back, in order; `ended` is the last. */
-export type VcpuThreadMessage =
-  | { readonly kind: "undefined"; readonly bytes: Uint8Array; readonly rip: bigint }
-  | { readonly kind: "ended"; readonly result: VmResult };
-
-/** Words of the control buffer. */
-export const CONTROL = {
-  /** Non-zero: end at once. */
-  stop: 0,
-  exits: 1,
-  /** Instructions retired, low and high word. */
-  retiredLow: 2,
-  retiredHigh: 3,
-} as const;
-export const CONTROL_BYTES = 64;
 
 const NS_PER_MS = 1e6;
 /** A halted vCPU with no timer looks up this often, in ms, in case a wake-up was for nothing. */

@@ -6,7 +6,7 @@ import { Board } from "./board.ts";
 import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
 import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
-import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-thread.ts";
+import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
 import type { Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
