@@ -13,6 +13,8 @@ export interface FlagUse {
   readonly writes: boolean;
   /** It may fault or end the trace, where the flags become visible. */
   readonly leaves: boolean;
+  /** It may end the trace after it has set them: POPF, which may change how the next instruction is decoded. */
+  readonly shows: boolean;
 }
 
 function isFlags(offset: number): boolean {
@@ -22,6 +24,7 @@ function isFlags(offset: number): boolean {
 export function flagUse(statements: readonly Statement[]): FlagUse {
   let reads = false;
   let leaves = false;
+  let shows = false;
   const set = new Set<number>();
   const visit = (list: readonly Statement[], certain: boolean) => {
     for (const s of list) {
@@ -43,18 +46,26 @@ export function flagUse(statements: readonly Statement[]): FlagUse {
         case "setOperand":
         case "assign":
           break;
+        case "endTrace":
+        case "repeat":
+        case "jump":
+        case "jumpRelative":
+          leaves = true;
+          shows = true;
+          break;
         default:
           leaves = true;
       }
     }
   };
   visit(statements, true);
-  return { reads, writes: set.size === 2, leaves };
+  return { reads, writes: set.size === 2, leaves, shows };
 }
 
 /**
  * Going backwards over a trace: whether flags that hold before an instruction are overwritten before anything sees
- * them, given the same of the flags that hold after it. An instruction whose own flags are overwritten does without.
+ * them, given the same of the flags that hold after it. An instruction whose own flags are overwritten does without,
+ * unless it may end the trace itself.
  */
 export function flagsOverwritten(use: FlagUse, after: boolean): boolean {
   if (use.reads || use.leaves) return false;

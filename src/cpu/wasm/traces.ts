@@ -229,7 +229,7 @@ export class TraceCache {
       const line = lines[i];
       if (kind === undefined || line === undefined) continue;
       const { use } = kind;
-      if (overwritten && use.writes) {
+      if (overwritten && use.writes && !use.shows) {
         kind.quiet ??= this.#kindOf(kind.name + NO_FLAGS, use);
         kind = kind.quiet;
         kinds[i] = kind;
