@@ -1,6 +1,6 @@
 /**
- * The image `debian`: Debian's cloud kernel as it is, and an initramfs with BusyBox and the drivers that isola's
- * devices need. Nothing of the guest runs at build time; the same packages give the same bytes.
+ * The images `debian` and `debian-i386`: a kernel of Debian's as it is, and an initramfs with BusyBox and the drivers
+ * that isola's devices need. Nothing of the guest runs at build time; the same packages give the same bytes.
  */
 
 import { IsolaError } from "../base/errors.ts";
@@ -114,25 +114,51 @@ export function buildInitramfs(busybox: Uint8Array, kernel: KernelFiles): Uint8A
   return cpio.finish();
 }
 
-/** How the image is made; the store runs it. */
-export const debian: ImageRecipe = {
-  name: "debian",
-  description: "Debian's cloud kernel with a BusyBox shell",
-  // A kernel that panics shall end the VM instead of hanging it.
-  commandLine: "console=ttyS0 panic=-1",
-  async build({ directory, progress }) {
-    const apt = await Apt.create({ directory, progress });
-    const kernelPackage = await apt.resolve("linux-image-cloud-amd64", /^linux-image-[0-9].*-amd64$/);
+interface DebianKernel {
+  /** Debian's name of the guest's architecture. */
+  readonly architecture: string;
+  readonly metapackage: string;
+  /** The package that the metapackage stands for. */
+  readonly package: RegExp;
+}
+
+/** How such an image is made. */
+function build({ architecture, metapackage, package: pattern }: DebianKernel): ImageRecipe["build"] {
+  return async ({ directory, progress }) => {
+    const apt = await Apt.create({ directory, architecture, progress });
+    const kernelPackage = await apt.resolve(metapackage, pattern);
     const busyboxPackage = await apt.show("busybox-static");
     const busybox = await readBusyboxPackage(await apt.download(busyboxPackage));
     const kernelDeb = await apt.download(kernelPackage);
     progress({ step: "unpacking the kernel" });
     const kernel = await readKernelPackage(kernelDeb);
-    const { elf } = await unpackKernel(kernel.bzImage, decompress);
+    const { elf = kernel.bzImage } = await unpackKernel(kernel.bzImage, decompress);
     progress({ step: "writing the initramfs" });
     return {
       versions: { [kernelPackage.name]: kernelPackage.version, [busyboxPackage.name]: busyboxPackage.version },
       files: { kernel: kernel.bzImage, vmlinux: elf, initramfs: buildInitramfs(busybox, kernel) },
     };
-  },
+  };
+}
+
+/** How the images are made; the store runs it. */
+export const debian: ImageRecipe = {
+  name: "debian",
+  description: "Debian's cloud kernel with a BusyBox shell",
+  // A kernel that panics shall end the VM instead of hanging it.
+  commandLine: "console=ttyS0 panic=-1",
+  build: build({
+    architecture: "amd64",
+    metapackage: "linux-image-cloud-amd64",
+    package: /^linux-image-[0-9].*-amd64$/,
+  }),
+};
+
+/** There is no cloud kernel for i386; this one is without PAE, so that it runs on what has none. */
+export const debianI386: ImageRecipe = {
+  name: "debian-i386",
+  description: "Debian's 32-bit kernel (686) with a BusyBox shell",
+  // At boot the kernel tests its ciphers on themselves; by 32-bit arithmetic that is nine tenths of all it does.
+  commandLine: "console=ttyS0 panic=-1 cryptomgr.notests",
+  build: build({ architecture: "i386", metapackage: "linux-image-686", package: /^linux-image-[0-9].*-686$/ }),
 };

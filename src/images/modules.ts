@@ -1,7 +1,7 @@
 /**
  * Linux kernel modules: what a .ko says of itself, and the files that modprobe reads.
- * A .ko is an ELF64 relocatable object whose section `.modinfo` holds NUL-ended `key=value` strings.
- * [Linux Documentation/kbuild/modules.rst; modules.dep(5); ELF-64 Object File Format 1.5]
+ * A .ko is an ELF32 or ELF64 relocatable object whose section `.modinfo` holds NUL-ended `key=value` strings.
+ * [Linux Documentation/kbuild/modules.rst; modules.dep(5); System V ABI, chapter 4; ELF-64 Object File Format 1.5]
  * Packages are unpacked without running depmod, so dependencies are resolved here.
  */
 
@@ -25,24 +25,33 @@ export function moduleName(path: string): string {
   return file.replace(/\.ko$/, "").replaceAll("-", "_");
 }
 
-/** The contents of section `name` of an ELF64 little-endian object. @throws IsolaError `module-damaged` */
+/** Offsets in the ELF header and in a section header that ELF32 and ELF64 have in different places. */
+const LAYOUTS = {
+  1: { wide: false, headerBytes: 52, table: 0x20, counts: 0x2e, entryBytes: 40, offset: 0x10, size: 0x14 },
+  2: { wide: true, headerBytes: 64, table: 0x28, counts: 0x3a, entryBytes: 64, offset: 0x18, size: 0x20 },
+} as const;
+
+/** The contents of section `name` of a little-endian ELF object. @throws IsolaError `module-damaged` */
 function elfSection(path: string, bytes: Uint8Array, name: string): Uint8Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 64 || view.getUint32(0) !== 0x7f454c46 || bytes[4] !== 2 || bytes[5] !== 1) {
-    throw damaged(path, "it is no ELF64 object");
+  const layout = bytes[4] === 1 ? LAYOUTS[1] : LAYOUTS[2];
+  if (bytes.length < layout.headerBytes || view.getUint32(0) !== 0x7f454c46 || (bytes[4] ?? 0) > 2 || bytes[5] !== 1) {
+    throw damaged(path, "it is no ELF object for x86");
   }
-  const table = Number(view.getBigUint64(0x28, true));
-  const entryBytes = view.getUint16(0x3a, true);
-  const count = view.getUint16(0x3c, true);
-  if (entryBytes < 64 || table + entryBytes * count > bytes.length) throw damaged(path, "its section table is cut off");
+  const word = (at: number) => (layout.wide ? Number(view.getBigUint64(at, true)) : view.getUint32(at, true));
+  const table = word(layout.table);
+  const entryBytes = view.getUint16(layout.counts, true);
+  const count = view.getUint16(layout.counts + 2, true);
+  if (entryBytes < layout.entryBytes || table + entryBytes * count > bytes.length)
+    throw damaged(path, "its section table is cut off");
   const section = (index: number) => {
     const at = table + entryBytes * index;
-    const offset = Number(view.getBigUint64(at + 0x18, true));
-    const size = Number(view.getBigUint64(at + 0x20, true));
+    const offset = word(at + layout.offset);
+    const size = word(at + layout.size);
     if (offset + size > bytes.length) throw damaged(path, "a section is cut off");
     return { nameAt: view.getUint32(at, true), bytes: bytes.subarray(offset, offset + size) };
   };
-  const namesIndex = view.getUint16(0x3e, true);
+  const namesIndex = view.getUint16(layout.counts + 4, true);
   if (namesIndex >= count) throw damaged(path, "its sections have no names");
   const names = section(namesIndex).bytes;
   const wanted = new TextEncoder().encode(`${name}\0`);

@@ -2,7 +2,10 @@
 
 import type { ProgressListener } from "./progress.ts";
 
-/** `kernel`: as distributed (bzImage). `vmlinux`: the same, unpacked to an ELF, so that a boot need not unpack it. */
+/**
+ * `kernel`: as distributed (bzImage). `vmlinux`: the same, unpacked to an ELF, so that a boot need not unpack it; the
+ * same bytes where there is nothing to unpack. `initramfs`: an empty archive for a program that needs none.
+ */
 export const IMAGE_FILES = ["kernel", "vmlinux", "initramfs"] as const;
 export type ImageFile = (typeof IMAGE_FILES)[number];
 

@@ -16,12 +16,13 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { IsolaError } from "../base/errors.ts";
-import { debian } from "./debian.ts";
+import { debian, debianI386 } from "./debian.ts";
 import { withLock } from "./lock.ts";
+import { memtest } from "./memtest.ts";
 import type { ProgressListener } from "./progress.ts";
 import { IMAGE_FILES, type ImageFile, type ImageRecipe } from "./recipe.ts";
 
-const RECIPES: readonly ImageRecipe[] = [debian];
+const RECIPES: readonly ImageRecipe[] = [debian, debianI386, memtest];
 const MANIFEST_VERSION = 1;
 /** A pull takes half a minute on a fast network; another process's is awaited for so long, in milliseconds. */
 const PULL_WAIT_MS = 15 * 60 * 1000;

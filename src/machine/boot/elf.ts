@@ -55,7 +55,10 @@ const MACHINES: Readonly<Record<number, string>> = {
   258: "LoongArch",
 };
 
-export function invalidKernel(what: string, wanted = "wanted a Linux bzImage or vmlinux, or a Multiboot kernel, for x86"): IsolaError {
+export function invalidKernel(
+  what: string,
+  wanted = "wanted a Linux bzImage or vmlinux, or a Multiboot kernel, for x86",
+): IsolaError {
   return new IsolaError({ code: "kernel-invalid", message: `loading the kernel: ${what}; ${wanted}` });
 }
 

@@ -72,6 +72,13 @@ describe("the 64-bit boot protocol", () => {
     assert.equal(gdt.getBigUint64(0x18, true), 0x00cf93000000ffffn);
   });
 
+  test("memory is write-back, the devices' window below 4 GiB uncacheable", async () => {
+    const { state } = await load();
+    assert.equal(state.msrs.get(0x2ff), 0x806n);
+    assert.equal(state.msrs.get(0x200), 0xc000_0000n);
+    assert.equal(state.msrs.get(0x201), 0xff_c000_0800n);
+  });
+
   test("the first 4 GiB are mapped one to one", async () => {
     const { memory, state } = await load();
     for (const address of [0, 0x7123, KERNEL, 0xfee00020, 0xffffffff]) {

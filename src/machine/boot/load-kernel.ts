@@ -10,8 +10,14 @@ import { type ElfFile, invalidKernel, isElf, readElf } from "./elf.ts";
 import { prepareLinux32 } from "./linux32.ts";
 import { prepareLinux64 } from "./linux64.ts";
 import { type AddressRange, memoryMap } from "./memory-map.ts";
+import { withMemoryTypes } from "./memory-types.ts";
 import { prepareMultiboot } from "./multiboot.ts";
-import { findMultibootHeader, type MultibootHeader, multibootProgram, readMultibootHeader } from "./multiboot-header.ts";
+import {
+  findMultibootHeader,
+  type MultibootHeader,
+  multibootProgram,
+  readMultibootHeader,
+} from "./multiboot-header.ts";
 import {
   type BootTable,
   DEFAULT_COMMAND_LINE_LIMIT,
@@ -140,7 +146,8 @@ export function loadUnpackedKernel(unpacked: UnpackedKernel, options: BootOption
   const occupied = [...tableRanges, ...reserved];
   if (multiboot !== undefined) {
     const file = unpacked.elf ?? new Uint8Array(0);
-    return prepareMultiboot({ memory, header: multiboot, file, program: elf, kernel, entry, map, modules, occupied });
+    const program = { memory, header: multiboot, file, program: elf, kernel, entry, map, modules, occupied };
+    return withMemoryTypes(prepareMultiboot(program));
   }
   const archive = joinedInitrd(modules);
   const initrdMax = image?.initrdAddressMax ?? DEFAULT_INITRD_ADDRESS_MAX;
@@ -151,9 +158,9 @@ export function loadUnpackedKernel(unpacked: UnpackedKernel, options: BootOption
     ...(archive === undefined ? {} : { initrd: placeInitrd(memory, archive, initrdMax, [kernel, ...occupied]) }),
     ...(options.rsdp === undefined ? {} : { rsdp: options.rsdp }),
   };
-  if (protocol === "pvh") return preparePvh(boot);
+  if (protocol === "pvh") return withMemoryTypes(preparePvh(boot));
   const linux = { ...boot, ...(image === undefined ? {} : { image }) };
-  return protocol === "linux32" ? prepareLinux32(linux) : prepareLinux64(linux);
+  return withMemoryTypes(protocol === "linux32" ? prepareLinux32(linux) : prepareLinux64(linux));
 }
 
 /** `loadUnpackedKernel` for a kernel as it is on disk. @throws as that, and what unpacking throws */

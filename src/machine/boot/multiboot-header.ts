@@ -65,7 +65,8 @@ function readAddresses(view: DataView, at: number, fileBytes: number): Multiboot
   const [header, load, loadEnd, bssEnd, entry] = [field(12), field(16), field(20), field(24), field(28)];
   if (load > header) throw invalidHeader(`lies at ${hex(header)}, below its load address ${hex(load)}`, "it above");
   const fileOffset = at - (header - load);
-  if (fileOffset < 0) throw invalidHeader(`would load from ${-fileOffset} bytes before the file`, "a header_addr that fits");
+  if (fileOffset < 0)
+    throw invalidHeader(`would load from ${-fileOffset} bytes before the file`, "a header_addr that fits");
   const end = loadEnd === 0 ? load + (fileBytes - fileOffset) : loadEnd;
   if (end <= load) throw invalidHeader(`loads from ${hex(load)} to ${hex(end)}`, "an end above the begin");
   if (fileOffset + (end - load) > fileBytes) {
