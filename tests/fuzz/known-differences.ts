@@ -4,7 +4,7 @@
  * narrow as its reason. A case is accepted when every one of its differences is explained.
  */
 
-import { NT } from "../../src/isa/flags.ts";
+import { IF, IOPL, NT } from "../../src/isa/flags.ts";
 import type { TestCase } from "./cases.ts";
 import type { Difference } from "./compare.ts";
 import { handlerAddress } from "./image.ts";
@@ -12,6 +12,8 @@ import { BASE, BLOCK, NO_EXCEPTION, PAGE, PHYSICAL } from "./layout.ts";
 
 /** RCPPS and its kin: relative error at most 1.5 * 2^-12 each [SDM 2, RCPPS]. */
 const APPROXIMATION = 2 * 1.5 * 2 ** -12;
+const PF_PRESENT = 1;
+const PF_RESERVED = 8;
 const VECTOR = { DB: 1, UD: 6, SS: 12, GP: 13, PF: 14, AC: 17 } as const;
 
 /** The handlers' first instruction, a store of the vector. */
@@ -129,14 +131,28 @@ const KNOWN: readonly KnownDifference[] = [
     },
   },
   {
-    // The kernel's half belongs to the host there: its pages are present, though not for ring 3.
+    // The kernel's half belongs to the host there: its pages are present, though not for ring 3, and entries of its
+    // page tables may have bits set that are reserved.
     reason: "a paravirtual KVM's #PF says present above the lower half",
     explains({ what }, { vectors, sameRip, expected, actual }) {
       const pageFaults = vectors.every((vector) => vector === VECTOR.PF);
       const sameAddress = expected.getBigUint64(BLOCK.cr2, true) === actual.getBigUint64(BLOCK.cr2, true);
       const upper = expected.getUint32(BLOCK.cr2 + 4, true) >= 0xffff_8000;
       const bits = expected.getUint32(BLOCK.errorCode, true) ^ actual.getUint32(BLOCK.errorCode, true);
-      return what === "exception" && pageFaults && sameAddress && sameRip && upper && bits === 1;
+      const presence = (bits & ~(PF_PRESENT | PF_RESERVED)) === 0;
+      return what === "exception" && pageFaults && sameAddress && sameRip && upper && presence;
+    },
+  },
+  {
+    // The AND that hides IF and IOPL in the image of RFLAGS comes after it: TF stops the case between the two.
+    reason: "IF and IOPL as PUSHF stored them under TF",
+    explains({ what, expected, actual }, outcomes) {
+      const { vectors } = outcomes;
+      const stopped = vectors.every((vector) => vector === VECTOR.DB) && named(outcomes, /^PUSHF/);
+      if (!what.startsWith("window") || !stopped) return false;
+      const bits = BigInt(expected) ^ BigInt(actual);
+      // The image may lie across two words of the window, by bytes.
+      return [0n, 1n, 2n, 3n, 4n, 5n, 6n, 7n].some((byte) => (bits & ~(BigInt(IF | IOPL) << (8n * byte))) === 0n);
     },
   },
   {
