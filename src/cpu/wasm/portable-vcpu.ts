@@ -7,7 +7,7 @@ import { DECODE, Decoder } from "../../isa/decode.ts";
 import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
 import { AC, IF, TF } from "../../isa/flags.ts";
 import { EXCEPTION, RSP } from "../../isa/semantics.ts";
-import { STATE } from "../../isa/state.ts";
+import { type Field, STATE } from "../../isa/state.ts";
 import { INSTRUCTIONS } from "../../isa/table.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { AccessSize, CpuState, Vcpu, VcpuExit, VcpuHost } from "../vcpu.ts";
@@ -63,7 +63,7 @@ export class PortableVcpu implements Vcpu {
     this.#words = new Int32Array(memory.memory.buffer);
     this.#view = new StateView(memory, STATE_BASE);
     const hint = () => {
-      this.#setWord("interruptHint", host.interrupts.pending() ? 1 : 0);
+      this.#setWord(STATE.interruptHint, host.interrupts.pending() ? 1 : 0);
     };
     this.#core = createMemoryCore(memory, {
       mmioRead: (address, bytes) => host.bus.readMmio(Number(address), bytes as AccessSize) | 0,
@@ -90,7 +90,7 @@ export class PortableVcpu implements Vcpu {
         addHandlers: (handlers) => this.#interpreter.add(handlers),
         forgetJumps: () => this.#forgetJumps(),
         forgetWritable: () => this.#core.flushAll(),
-        onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long("rip")),
+        onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long(STATE.rip)),
       },
       decoder,
     );
@@ -102,6 +102,7 @@ export class PortableVcpu implements Vcpu {
       load: (state) => {
         this.#view.load(state);
         this.#stateReplaced();
+        this.#system.clockChanged();
       },
       save: () => this.#view.save(),
     };
@@ -114,7 +115,7 @@ export class PortableVcpu implements Vcpu {
 
   /** Instructions retired so far. */
   get retired(): bigint {
-    return this.#view.long("retired");
+    return this.#view.long(STATE.retired);
   }
 
   /** How often each trace's instructions ran, where that is counted. */
@@ -144,7 +145,7 @@ export class PortableVcpu implements Vcpu {
       const exit = this.#exit;
       if (exit !== undefined) {
         this.#exit = undefined;
-        if (exit === "shutdown") return { kind: "shutdown", rip: this.#view.long("rip") };
+        if (exit === "shutdown") return { kind: "shutdown", rip: this.#view.long(STATE.rip) };
         if (!this.#host.interrupts.pending()) return { kind: "halt" };
         continue;
       }
@@ -181,17 +182,17 @@ export class PortableVcpu implements Vcpu {
 
   #takeInterrupt(): void {
     const pending = this.#host.interrupts.pending();
-    this.#setWord("interruptHint", pending ? 1 : 0);
-    if (!pending || (this.#word("flagsSystem") & IF) === 0) return;
+    this.#setWord(STATE.interruptHint, pending ? 1 : 0);
+    if (!pending || (this.#word(STATE.flagsSystem) & IF) === 0) return;
     this.exits.interrupt++;
     this.#system.deliver(this.#host.interrupts.acknowledge(), undefined, { external: true });
   }
 
   #decode(): void {
-    this.#setWord("fault", 0);
+    this.#setWord(STATE.fault, 0);
     try {
-      const linear = BigInt.asUintN(64, this.#view.long("rip") + this.#view.long("codeBase"));
-      this.#traces.decode(linear, this.#word("decodeContext"));
+      const linear = BigInt.asUintN(64, this.#view.long(STATE.rip) + this.#view.long(STATE.codeBase));
+      this.#traces.decode(linear, this.#word(STATE.decodeContext));
     } catch (error) {
       if (!(error instanceof GuestFault)) throw error;
       this.#system.deliver(error.vector, error.errorCode, {});
@@ -199,9 +200,9 @@ export class PortableVcpu implements Vcpu {
   }
 
   #deliverFault(): void {
-    const vector = this.#word("fault") - 1;
-    let error: number | undefined = this.#word("faultError");
-    this.#setWord("fault", 0);
+    const vector = this.#word(STATE.fault) - 1;
+    let error: number | undefined = this.#word(STATE.faultError);
+    this.#setWord(STATE.fault, 0);
     if (error === NON_CANONICAL_ERROR) {
       error = 0;
       this.#system.deliver(this.#usesStack() ? EXCEPTION.SS : EXCEPTION.GP, error, {});
@@ -214,14 +215,14 @@ export class PortableVcpu implements Vcpu {
   /** Whether the instruction at RIP reached for a non-canonical address by SS: tells #SS from #GP. */
   #usesStack(): boolean {
     try {
-      const physical = this.#translate(this.#view.long("rip") + this.#view.long("codeBase"), ACCESS.fetch);
+      const physical = this.#translate(this.#view.long(STATE.rip) + this.#view.long(STATE.codeBase), ACCESS.fetch);
       const bytes = this.#memory.slice(physical, 15) ?? new Uint8Array(0);
-      const decoded = this.#traces.decoder.decode(bytes, this.#word("decodeContext"));
+      const decoded = this.#traces.decoder.decode(bytes, this.#word(STATE.decodeContext));
       if (typeof decoded === "string") return false;
       if (!decoded.usesStack) return decoded.stackSegment;
       // PUSH, POP and CALL may have a memory operand besides: the stack's own access is near RSP.
       const hasOperand = decoded.operands.some(({ kind }) => kind === "mem");
-      const distance = BigInt.asIntN(64, this.#view.long("faultAddress") - this.#view.gpr(RSP));
+      const distance = BigInt.asIntN(64, this.#view.long(STATE.faultAddress) - this.#view.gpr(RSP));
       return decoded.stackSegment || !hasOperand || (distance >= -STACK_REACH && distance < STACK_REACH);
     } catch (error) {
       if (error instanceof GuestFault) return false;
@@ -237,7 +238,7 @@ export class PortableVcpu implements Vcpu {
 
   /** #AC for a helper's access, as effects check their own. */
   #checkAlignment(address: bigint, bytes: number): void {
-    if ((this.#word("decodeContext") & DECODE.alignment) === 0) return;
+    if ((this.#word(STATE.decodeContext) & DECODE.alignment) === 0) return;
     if ((Number(address & 7n) & (bytes - 1)) === 0) return;
     // An address that is not canonical is left to the access itself, which knows #SS from #GP.
     if (BigInt.asIntN(48, address) === BigInt.asIntN(64, address)) throw new GuestFault(EXCEPTION.AC, 0);
@@ -246,17 +247,17 @@ export class PortableVcpu implements Vcpu {
   /** Throws the fault that the memory core left in the state. `implicit`: a non-canonical address is #GP whatever the
    * instruction, since it is not its operand's. */
   #throwFault(implicit: boolean): void {
-    const fault = this.#word("fault");
+    const fault = this.#word(STATE.fault);
     if (fault === 0) return;
-    this.#setWord("fault", 0);
-    const error = this.#word("faultError");
+    this.#setWord(STATE.fault, 0);
+    const error = this.#word(STATE.faultError);
     throw new GuestFault(fault - 1, implicit && error === NON_CANONICAL_ERROR ? 0 : error);
   }
 
   /** Leaves a helper's fault where the interpreter looks for it. */
   #raise(fault: GuestFault): void {
-    this.#setWord("fault", fault.vector + 1);
-    this.#setWord("faultError", fault.errorCode ?? 0);
+    this.#setWord(STATE.fault, fault.vector + 1);
+    this.#setWord(STATE.faultError, fault.errorCode ?? 0);
   }
 
   #engineHost(hint: () => void): EngineHost {
@@ -307,7 +308,7 @@ export class PortableVcpu implements Vcpu {
 
   #stateReplaced(): void {
     this.#memory.bytes.fill(1, TLB.base, TLB.end);
-    this.#setWord("fault", 0);
+    this.#setWord(STATE.fault, 0);
     this.#words[TLB_LOG.count >> 2] = 0;
     this.#core.flushAll();
     this.#viewChanged();
@@ -317,24 +318,24 @@ export class PortableVcpu implements Vcpu {
   /** Recomputes what follows from CPL, CS, SS, control registers and flags. */
   #viewChanged(): void {
     const view = this.#view;
-    const cr0 = view.low("cr0");
-    const cr4 = view.low("cr4");
-    const flags = this.#word("flagsSystem");
+    const cr0 = view.low(STATE.cr0);
+    const cr4 = view.low(STATE.cr4);
+    const flags = this.#word(STATE.flagsSystem);
     const long = view.mode64;
-    const user = this.#word("cpl") === 3;
+    const user = this.#word(STATE.cpl) === 3;
     const alignment = user && (flags & AC) !== 0 && (cr0 & CR0.AM) !== 0;
     const lifted = (flags & AC) !== 0 && (cr4 & CR4.SMAP) !== 0;
-    this.#setWord("tlbBase", TLB.base + (user ? 2 : lifted ? 1 : 0) * TLB.viewBytes);
+    this.#setWord(STATE.tlbBase, TLB.base + (user ? 2 : lifted ? 1 : 0) * TLB.viewBytes);
     let mode: number = PAGING.none;
     if ((cr0 & CR0.PG) !== 0) {
-      if ((view.low("efer") & EFER_LMA) !== 0) mode = PAGING.fourLevel;
+      if ((view.low(STATE.efer) & EFER_LMA) !== 0) mode = PAGING.fourLevel;
       else mode = (cr4 & CR4.PAE) !== 0 ? PAGING.pae : PAGING.twoLevel;
     }
     if (mode === PAGING.none) {
-      this.#setWord("walkShift", 12);
-      this.#setWord("walkWritable", 1);
+      this.#setWord(STATE.walkShift, 12);
+      this.#setWord(STATE.walkWritable, 1);
     }
-    this.#setWord("pagingMode", mode);
+    this.#setWord(STATE.pagingMode, mode);
     let decode = (flags & TF) !== 0 ? DECODE.singleStep : 0;
     if (alignment) decode |= DECODE.alignment;
     if (long) decode |= DECODE.long;
@@ -343,16 +344,16 @@ export class PortableVcpu implements Vcpu {
       if (view.stackBits === 32) decode |= DECODE.stack32;
       decode |= this.#system.checkedSegments() << DECODE.checked;
     }
-    this.#setWord("decodeContext", decode);
-    view.setLong("codeBase", long ? 0n : view.base(CS_REGISTER));
-    view.setLong("ripMask", long ? -1n : 0xffff_ffffn);
+    this.#setWord(STATE.decodeContext, decode);
+    view.setHalves(STATE.codeBase, long ? 0 : view.baseLow(CS_REGISTER), 0);
+    view.setHalves(STATE.ripMask, -1, long ? -1 : 0);
     this.#setJumpContext();
     this.#system.deriveAvailability();
   }
 
   #setJumpContext(): void {
-    const user = this.#word("cpl") === 3 ? 1 : 0;
-    this.#setWord("jumpContext", (this.#generation << 12) | (this.#word("decodeContext") << 1) | user);
+    const user = this.#word(STATE.cpl) === 3 ? 1 : 0;
+    this.#setWord(STATE.jumpContext, (this.#generation << 12) | (this.#word(STATE.decodeContext) << 1) | user);
   }
 
   #forgetJumps(): void {
@@ -363,11 +364,11 @@ export class PortableVcpu implements Vcpu {
     this.#setJumpContext();
   }
 
-  #word(name: keyof typeof STATE): number {
-    return this.#words[(STATE_BASE + STATE[name].offset) >> 2] ?? 0;
+  #word(field: Field): number {
+    return this.#words[(STATE_BASE + field.offset) >> 2] ?? 0;
   }
-  #setWord(name: keyof typeof STATE, value: number): void {
-    this.#words[(STATE_BASE + STATE[name].offset) >> 2] = value;
+  #setWord(field: Field, value: number): void {
+    this.#words[(STATE_BASE + field.offset) >> 2] = value;
   }
 }
 
