@@ -102,6 +102,11 @@ function offsetOf(field: Field | StateName): number {
 
 const U64 = 0xffff_ffff_ffff_ffffn;
 
+/** The FXSAVE image holds ST0 to ST7 in order; the state holds R0 to R7, of which ST0 is R[TOP]. */
+function stackRegister(number: number): number {
+  return X87_REGISTERS + (number & 7) * 16;
+}
+
 function segmentOffset(segment: number): number {
   return SEGMENT_OFFSETS[segment] ?? 0;
 }
@@ -370,12 +375,13 @@ export class StateView {
     image.setUint8(FX.ftw, this.low(STATE.ftw));
     image.setUint8(FX.ftw + 1, 0);
     image.setUint16(FX.fop, this.low(STATE.fop), true);
-    image.setBigUint64(FX.fip, this.long(STATE.fip), true);
-    image.setBigUint64(FX.fdp, this.long(STATE.fdp), true);
+    this.#saveWords(image, FX.fip, STATE.fip.offset, 2);
+    this.#saveWords(image, FX.fdp, STATE.fdp.offset, 2);
     image.setUint32(FX.mxcsr, this.low(STATE.mxcsr), true);
     image.setUint32(FX.mxcsrMask, MXCSR_MASK, true);
-    this.#eachStackRegister((at, register) => fx.set(this.bytes.subarray(register, register + 16), at));
-    fx.set(this.bytes.subarray(XMM, XMM + 256), FX.xmm);
+    const top = this.#stackTop;
+    for (let i = 0; i < 8; i++) this.#saveWords(image, FX.registers + i * 16, stackRegister(top + i), 4);
+    this.#saveWords(image, FX.xmm, XMM, 64);
   }
   loadFx(fx: Uint8Array): void {
     const image = new DataView(fx.buffer, fx.byteOffset, 512);
@@ -383,16 +389,22 @@ export class StateView {
     this.setLow(STATE.fsw, image.getUint16(FX.fsw, true));
     this.setLow(STATE.ftw, image.getUint8(FX.ftw));
     this.setLow(STATE.fop, image.getUint16(FX.fop, true) & 0x7ff);
-    this.setLong(STATE.fip, image.getBigUint64(FX.fip, true));
-    this.setLong(STATE.fdp, image.getBigUint64(FX.fdp, true));
+    this.#loadWords(image, FX.fip, STATE.fip.offset, 2);
+    this.#loadWords(image, FX.fdp, STATE.fdp.offset, 2);
     this.setLow(STATE.mxcsr, image.getUint32(FX.mxcsr, true) & MXCSR_MASK);
-    this.#eachStackRegister((at, register) => this.bytes.set(fx.subarray(at, at + 16), register));
-    this.bytes.set(fx.subarray(FX.xmm, FX.xmm + 256), XMM);
+    const top = this.#stackTop;
+    for (let i = 0; i < 8; i++) this.#loadWords(image, FX.registers + i * 16, stackRegister(top + i), 4);
+    this.#loadWords(image, FX.xmm, XMM, 64);
   }
-  /** The image holds ST0 to ST7 in order; the state holds R0 to R7, of which ST0 is R[TOP]. */
-  #eachStackRegister(visit: (at: number, register: number) => void): void {
-    const top = (this.low(STATE.fsw) >> 11) & 7;
-    for (let i = 0; i < 8; i++) visit(FX.registers + i * 16, X87_REGISTERS + ((top + i) & 7) * 16);
+  get #stackTop(): number {
+    return (this.low(STATE.fsw) >> 11) & 7;
+  }
+  // Word by word: for so few bytes that costs less than the views that a bulk copy needs.
+  #saveWords(image: DataView, at: number, offset: number, count: number): void {
+    for (let i = 0; i < count; i++) image.setInt32(at + i * 4, this.#word(offset + i * 4), true);
+  }
+  #loadWords(image: DataView, at: number, offset: number, count: number): void {
+    for (let i = 0; i < count; i++) this.#setWord(offset + i * 4, image.getInt32(at + i * 4, true));
   }
 
   // --- all of it ---
