@@ -1,5 +1,6 @@
 /** The process behind `isola`: real streams, real virtual machines, the real store of images. */
 
+import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
 import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
@@ -13,4 +14,6 @@ const host: CliHost = {
   openStore: () => new ImageStore(),
 };
 
+// Kept now, since not every end of a process lets Node do it.
+flushCompileCache();
 await launch(host);
