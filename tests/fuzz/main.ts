@@ -18,12 +18,15 @@ import type { Ring3Engine } from "./image.ts";
 import { InterpreterEngine } from "./interpreter-engine.ts";
 import { KvmEngine } from "./kvm-engine.ts";
 import { BLOCK, NO_EXCEPTION } from "./layout.ts";
+import { REGRESSIONS, type Regression } from "./regressions.ts";
 import { describeFailure } from "./report.ts";
 import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
 
 const PROGRESS_MILLISECONDS = 5000;
 /** Cases of a form among which the recorded ones are chosen. */
 const CANDIDATES = 24;
+/** States among which one is looked for that shows a regression. */
+const MAX_REGRESSION_STATES = 1_000_000;
 
 function integer(name: string, text: string, minimum: number): number {
   const value = Number(text);
@@ -125,10 +128,28 @@ function record(path: string, seed: number, perForm: number): number {
     const others = cases.filter((test, i) => !raised(test, i));
     kept.push(...[...faults.slice(0, 1), ...others, ...faults.slice(1)].slice(0, perForm));
   }
+  kept.push(...REGRESSIONS.map((regression) => regressionCase(regression, maker, engine)));
   const file = recordVectors(kept, maker, engine, cpus()[0]?.model ?? "unknown");
   writeFileSync(path, formatVectors(file));
   console.log(`${kept.length} vectors of ${all.forms.length} forms, recorded on ${file.cpu}`);
   return 0;
+}
+
+/** A case of a regression's code, from the first state that shows it. */
+function regressionCase({ name, code, vector }: Regression, maker: CaseMaker, engine: Ring3Engine): TestCase {
+  const bytes = new Uint8Array(Buffer.from(code, "hex"));
+  const flags = { undefinedFlags: 0, readsFlags: 0, definesFlags: false, jumps: false };
+  const instructions = [{ name, bytes, approximate: false, wild: false, ...flags }];
+  for (let group = 0; group < MAX_REGRESSION_STATES; group += CODE_SLOTS) {
+    const cases = Array.from({ length: CODE_SLOTS }, (_, i) =>
+      maker.makeWith((group + i) * STATES_PER_CODE, bytes, instructions, 0),
+    );
+    const { outputs } = engine.run(toBatch(cases, maker.window));
+    const view = new DataView(outputs.buffer, outputs.byteOffset, outputs.byteLength);
+    const found = cases.find((_, i) => view.getUint32(i * BLOCK.size + BLOCK.vector, true) === vector);
+    if (found !== undefined) return found;
+  }
+  throw new Error(`record "${name}": no state raises exception ${vector}, wanted one of ${MAX_REGRESSION_STATES}`);
 }
 
 function replay(path: string, engineName: string): number {

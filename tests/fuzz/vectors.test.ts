@@ -8,6 +8,7 @@ import { CaseMaker } from "./cases.ts";
 import { FormGenerator, formName } from "./form-generator.ts";
 import { InterpreterEngine } from "./interpreter-engine.ts";
 import { describeFailure } from "./report.ts";
+import { REGRESSIONS } from "./regressions.ts";
 import { replayVectors, type VectorFile } from "./vectors.ts";
 
 const file = JSON.parse(readFileSync(new URL("../vectors/ring3.json", import.meta.url), "utf8")) as VectorFile;
@@ -27,6 +28,11 @@ test("the recorded vectors hold on the portable engine", () => {
     }),
   );
   assert.equal(reports.join("\n"), "");
+});
+
+test("what once went wrong has a vector", () => {
+  const missing = REGRESSIONS.filter(({ name }) => (file.forms[name]?.length ?? 0) === 0);
+  assert.deepEqual(missing, [], "record them: npm run fuzz -- --record tests/vectors/ring3.json");
 });
 
 test("every form that ring 3 can run has a vector", () => {
