@@ -201,6 +201,9 @@ export class Interpreter {
     loadField64("rip");
     loadField64("codeBase");
     code.op("i64.add");
+    // Outside 64-bit mode a linear address has 32 bits, so a base near 4 GiB is a negative one.
+    loadField64("ripMask");
+    code.op("i64.and");
     code.set(rip);
     pushJumpSlot(code, rip);
     code.tee(slot);
@@ -476,6 +479,14 @@ function lowerFunction(
         code.get(0);
         code.memory("i64.load", RECORD.immediate);
         code.op("i64.add");
+        if (!handler.context.long) {
+          // The target is linear, RIP an offset in CS.
+          code.i32(0);
+          code.memory("i64.load", STATE_BASE + STATE.codeBase.offset);
+          code.op("i64.sub");
+          code.i64(0xffff_ffffn);
+          code.op("i64.and");
+        }
         code.memory("i64.store", STATE_BASE + STATE.rip.offset);
         code.i32(STATUS.dispatch);
         code.return();

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { ARITHMETIC } from "../../isa/flags.ts";
 import { Assembler, mem } from "../../isa/assembler.ts";
 import { GuestMemory } from "../../memory/guest-memory.ts";
-import { FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
+import { FLAT_CODE32, FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
 import type { CpuState } from "../vcpu.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { PortableVcpu } from "./portable-vcpu.ts";
@@ -48,8 +48,8 @@ class Guest {
     table.setBigUint64(0x1008, 0x83n, true);
   }
 
-  /** Runs code at CODE until it halts. */
-  run(code: Uint8Array): CpuState {
+  /** Runs code at CODE until it halts; `change` alters the state in which it begins. */
+  run(code: Uint8Array, change: (state: CpuState) => void = () => undefined): CpuState {
     this.memory.slice(CODE, code.length)?.set(code);
     const state = resetState();
     state.segments.cs = flatSegment(8, FLAT_CODE64);
@@ -61,6 +61,7 @@ class Guest {
     state.rip = BigInt(CODE);
     state.gpr.rsp = 0x20_0000n;
     state.rflags = 2n;
+    change(state);
     this.vcpu.state.load(state);
     for (let i = 0; i < 10_000; i++) {
       const exit = this.vcpu.run();
@@ -192,4 +193,30 @@ test("a long loop leaves at every slice and goes on", () => {
     }),
   );
   assert.equal(state.gpr.rax, (5_000_000n * 5_000_001n) / 2n);
+});
+
+test("32-bit code in segments whose base makes addresses wrap at 4 GiB", () => {
+  const guest = new Guest();
+  const offset = 0xc000_0000 + CODE;
+  const code = [
+    ...[0xb9, 5, 0, 0, 0], // mov ecx, 5
+    ...[0x01, 0xc8, 0x49, 0x75, 0xfb], // again: add eax, ecx; dec ecx; jnz again
+    ...[0xe8, 1, 0, 0, 0], // call add
+    0xf4, // hlt
+    ...[0x83, 0xc0, 100], // add: add eax, 100
+    ...[0xa3, 0x00, 0x01, 0x10, 0xc0], // mov [offset + 0x100], eax
+    0xc3, // ret
+  ];
+  const state = guest.run(Uint8Array.from(code), (start) => {
+    start.cr0 = 0x11n;
+    start.cr4 = 0n;
+    start.msrs.set(MSR.IA32_EFER, 0n);
+    start.segments.cs = { ...flatSegment(8, FLAT_CODE32), base: 0x4000_0000n };
+    for (const name of ["ss", "ds", "es"] as const) start.segments[name].base = 0x4000_0000n;
+    start.rip = BigInt(offset);
+    start.gpr.rsp = 0xc020_0000n;
+  });
+  assert.equal(state.gpr.rax, 115n);
+  assert.equal(state.rip, BigInt(offset + 16));
+  assert.deepEqual([...(guest.memory.slice(CODE + 0x100, 4) ?? [])], [115, 0, 0, 0]);
 });

@@ -191,8 +191,7 @@ export class PortableVcpu implements Vcpu {
   #decode(): void {
     this.#setWord(STATE.fault, 0);
     try {
-      const linear = BigInt.asUintN(64, this.#view.long(STATE.rip) + this.#view.long(STATE.codeBase));
-      this.#traces.decode(linear, this.#word(STATE.decodeContext));
+      this.#traces.decode(BigInt.asUintN(64, this.#linearRip()), this.#word(STATE.decodeContext));
     } catch (error) {
       if (!(error instanceof GuestFault)) throw error;
       this.#system.deliver(error.vector, error.errorCode, {});
@@ -215,7 +214,7 @@ export class PortableVcpu implements Vcpu {
   /** Whether the instruction at RIP reached for a non-canonical address by SS: tells #SS from #GP. */
   #usesStack(): boolean {
     try {
-      const physical = this.#translate(this.#view.long(STATE.rip) + this.#view.long(STATE.codeBase), ACCESS.fetch);
+      const physical = this.#translate(this.#linearRip(), ACCESS.fetch);
       const bytes = this.#memory.slice(physical, 15) ?? new Uint8Array(0);
       const decoded = this.#traces.decoder.decode(bytes, this.#word(STATE.decodeContext));
       if (typeof decoded === "string") return false;
@@ -228,6 +227,12 @@ export class PortableVcpu implements Vcpu {
       if (error instanceof GuestFault) return false;
       throw error;
     }
+  }
+
+  /** Where the instruction at RIP lies; outside 64-bit mode the sum wraps at 4 GiB. */
+  #linearRip(): bigint {
+    const view = this.#view;
+    return (view.long(STATE.rip) + view.long(STATE.codeBase)) & view.long(STATE.ripMask);
   }
 
   #translate(linear: bigint, access: number): number {
