@@ -6,14 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { IsolaError } from "../src/base/errors.ts";
 import { cpuSeconds } from "./host.ts";
-
-/** Lines of the console by which a boot is measured. */
-export const MARKS = {
-  kernel: "Linux version ",
-  init: "Run /init as init process",
-  shell: ":~# ",
-} as const;
-export type MarkName = keyof typeof MARKS;
+import { MARKS, type MarkName } from "./marks.ts";
 
 /** When a mark came. */
 export interface Mark {
@@ -28,6 +21,8 @@ export interface GuestCommand {
   readonly args: readonly string[];
   /** Whether the program sends messages over Node's channel. */
   readonly channel: boolean;
+  /** Beside this process's environment. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** The end of the output that an error shows. */
@@ -46,9 +41,12 @@ export class GuestProcess {
   #end: string | undefined;
   #changed: () => void = () => {};
 
-  constructor({ machine, program, args, channel }: GuestCommand) {
+  constructor({ machine, program, args, channel, environment = {} }: GuestCommand) {
     this.machine = machine;
-    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe", ...(channel ? (["ipc"] as const) : [])] });
+    this.#child = spawn(program, args, {
+      stdio: ["pipe", "pipe", "pipe", ...(channel ? (["ipc"] as const) : [])],
+      env: { ...process.env, ...environment },
+    });
     this.#child.stdout?.on("data", (bytes: Buffer) => this.#arrived(bytes));
     this.#child.stderr?.on("data", (bytes: Buffer) => {
       this.#errors += bytes.toString("latin1");

@@ -1,9 +1,10 @@
 /** The two machines that are compared, and how each is started with the same kernel, initramfs and memory. */
 
 import { execFileSync } from "node:child_process";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { IsolaError } from "../src/base/errors.ts";
-import { ImageStore, type StoredImage } from "../src/images/store.ts";
+import { defaultImageDirectory, ImageStore, type StoredImage } from "../src/images/store.ts";
 import { GuestProcess, type Mark } from "./guest-process.ts";
 import { hostTscKhz } from "./host.ts";
 import type { IsolaFigures } from "./isola-guest.ts";
@@ -66,13 +67,12 @@ export async function openImage(): Promise<StoredImage> {
   return pulled;
 }
 
-export function isolaMachine(version: string, image: StoredImage): Machine {
-  const args = [ISOLA_GUEST, String(MEMORY_MIB * 2 ** 20), image.commandLine];
-  return {
-    name: "isola",
-    version,
-    start: () => new GuestProcess({ machine: "isola", program: process.execPath, args, channel: true }),
-  };
+/** isola as its command line starts it, compiled code kept as bin/isola.js does. */
+export function isolaMachine(version: string): Machine {
+  const environment = { NODE_COMPILE_CACHE: join(dirname(defaultImageDirectory()), "compiled") };
+  const command = { machine: "isola", program: process.execPath, channel: true, environment };
+  const args = [ISOLA_GUEST, "run", "debian", "--memory", `${MEMORY_MIB}M`];
+  return { name: "isola", version, start: () => new GuestProcess({ ...command, args }) };
 }
 
 /**

@@ -1,8 +1,9 @@
 /** Side by side with QEMU (npm run bench): see USAGE in options.ts. */
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import packageJson from "../package.json" with { type: "json" };
 import { IsolaError } from "../src/base/errors.ts";
 import { hostFacts } from "./host.ts";
 import { isolaMachine, openImage, qemuMachine } from "./machines.ts";
@@ -11,11 +12,6 @@ import { readOptions, USAGE } from "./options.ts";
 import { report } from "./report.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-
-function isolaVersion(): string {
-  const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
-  return version;
-}
 
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2));
@@ -31,7 +27,7 @@ async function main(): Promise<void> {
   }
   const host = hostFacts();
   const image = await openImage();
-  const machines = [isolaMachine(isolaVersion(), image), qemuMachine(image, options.qemuCpu)];
+  const machines = [isolaMachine(packageJson.version), qemuMachine(image, options.qemuCpu)];
   const result = await measure(machines, options, (line) => console.error(line));
   const { versions } = image.manifest;
   process.stdout.write(`\n${report(host, machines, versions, options, result)}`);

@@ -18,9 +18,9 @@ import { Board } from "../src/machine/board.ts";
 import { loadKernel } from "../src/machine/boot/load-kernel.ts";
 import { clockOrigin, HostClock } from "../src/machine/clock.ts";
 import { GuestMemory } from "../src/memory/guest-memory.ts";
-import { MARKS } from "./guest-process.ts";
 import { hotSequences } from "./hot-sequences.ts";
 import { MEMORY_MIB } from "./machines.ts";
+import { MARKS } from "./marks.ts";
 
 const HOT_FILE = fileURLToPath(new URL("../src/cpu/wasm/hot-instructions.ts", import.meta.url));
 const DEFAULTS = { singles: 140, merges: 130, longest: 3, limit: 180 };
