@@ -93,7 +93,10 @@ test("openssl: AES of generated data, there and back", async () => {
     const host = createCipheriv(cipher, Buffer.from(key, "hex"), Buffer.from(iv, "hex"));
     const wanted = Buffer.concat([host.update(data), host.final()]);
     const options = `-${cipher} -K ${key} -iv ${iv}`;
-    assert.equal(await run(`openssl enc ${options} -in data -out secret; sha256sum < secret`), `${sha256(wanted)}  -\n`);
+    assert.equal(
+      await run(`openssl enc ${options} -in data -out secret; sha256sum < secret`),
+      `${sha256(wanted)}  -\n`,
+    );
     assert.equal(await run(`openssl enc -d ${options} -in secret | busybox cmp - data`), "");
   }
 });
@@ -112,7 +115,7 @@ test("awk and sort on generated numbers", async () => {
   // A linear congruence whose products stay below 2^53, so that awk's doubles are exact.
   let x = 12345;
   const numbers = Array.from({ length: 5000 }, () => (x = (x * 16807) % 2147483647));
-  const awk = "BEGIN { x = 12345; for (i = 0; i < 5000; i++) { x = (x * 16807) % 2147483647; printf \"%d\\n\", x } }";
+  const awk = 'BEGIN { x = 12345; for (i = 0; i < 5000; i++) { x = (x * 16807) % 2147483647; printf "%d\\n", x } }';
   await run(`mawk '${awk}' > numbers`);
   assert.equal(await run("sha256sum < numbers"), `${sha256(numbers.map((n) => `${n}\n`).join(""))}  -\n`);
   const sorted = numbers.toSorted((a, b) => a - b);
