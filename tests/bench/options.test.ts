@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PARTS, readOptions } from "./options.ts";
-import { geometricMean, median } from "./statistics.ts";
+import { PARTS, readOptions } from "../../bench/options.ts";
+import { geometricMean, median } from "../../bench/statistics.ts";
 
 test("without options everything is measured three times", () => {
   const options = readOptions([]);
