@@ -43,7 +43,7 @@ export interface Decoded {
   /** RIP-relative: the displacement counts from the next instruction, and base is the page. */
   readonly ripRelative: boolean;
   readonly addressContext: number;
-  /** The immediate, sign-extended to 64 bits, as two signed halves. */
+  /** The immediate, sign-extended to 64 bits, as two signed halves; of x87 memory forms the ModRM byte. */
   readonly immediateLow: number;
   readonly immediateHigh: number;
   /** Whether the memory operand goes by SS: a non-canonical address is #SS then, else #GP. */
@@ -163,6 +163,8 @@ export class Decoder {
     if (candidates[0]?.modrm === true) {
       if (at >= available) return tooFar();
       modrm = code[at] ?? 0;
+      // MOV to and from control and debug registers takes any mod as that of a register [SDM 2 MOV].
+      if (map === 1 && (opcode & 0xfc) === 0x20) modrm |= 0xc0;
     }
     const form = select(candidates, modrm, long, operand66, repeat);
     if (form === undefined) return "undefined";
@@ -318,6 +320,8 @@ export class Decoder {
           : { index: i, kind, bits },
       );
     }
+    // The x87 unit remembers the opcode of its last instruction, ModRM included; memory forms have no immediate.
+    if (isMemory && map === 0 && (opcode & 0xf8) === 0xd8) low = modrm;
     const explicit = isMemory || absolute;
     const used = segment ?? (explicit && stackBased ? "ss" : "ds");
     const plain = long && used !== "fs" && used !== "gs";

@@ -1,19 +1,23 @@
 /** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
 
+import { CONTROL, CONTROL_MANUAL } from "./cases/control.ts";
 import { DELIVERY } from "./cases/delivery.ts";
 import { EXCEPTIONS } from "./cases/exceptions.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { RETURNS } from "./cases/returns.ts";
+import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
 
 export interface SystemProgram {
   readonly name: string;
   readonly cases: readonly SystemCase[];
+  /** QEMU does not survive these cases: all their results are the manual's [qemu-faults.ts]. */
+  readonly manualOnly?: boolean;
   image(): Uint8Array;
 }
 
-function longMode(name: string, cases: readonly SystemCase[]): SystemProgram {
-  return { name, cases, image: () => guestImage(cases) };
+function longMode(name: string, cases: readonly SystemCase[], manualOnly = false): SystemProgram {
+  return { name, cases, manualOnly, image: () => guestImage(cases) };
 }
 
 export const PROGRAMS: readonly SystemProgram[] = [
@@ -23,4 +27,8 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("paging", PAGING),
   longMode("delivery", DELIVERY),
   longMode("returns", RETURNS),
+  longMode("control", CONTROL),
+  longMode("control-manual", CONTROL_MANUAL, true),
+  longMode("segment-loads", SEGMENT_LOADS),
+  longMode("segments", SEGMENTS),
 ];

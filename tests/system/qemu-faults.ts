@@ -246,4 +246,168 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       },
     },
   ],
+  control: [
+    {
+      why: "reserved bits of CR0's lower half are ignored, those of its upper half and NW without CD refused [SDM 2 MOV CR]",
+      cases: {
+        "CR0: NW without CD": "v=d e=0 after=80010033",
+        "CR0: bit 6": "in=80010033 v=6 after=80010033",
+        "CR0: bit 17": "in=80010033 v=6 after=80010033",
+        "CR0: bit 28": "in=80010033 v=6 after=80010033",
+        "CR0: bit 32": "v=d e=0 after=80010033",
+        "CR0: bit 63": "v=d e=0 after=80010033",
+      },
+    },
+    {
+      why: "reserved bits of CR8 are refused [SDM 2 MOV CR]",
+      cases: {
+        "CR8: 16": "v=d e=0 after=0",
+        "CR8: bit 63": "v=d e=0 after=0",
+      },
+    },
+    {
+      why: "LME cannot change while paging is on, reserved bits are refused [SDM 2 WRMSR; SDM 3 §10.8.5]",
+      cases: {
+        "MSR EFER: LME cleared": "v=d e=0 is=d01 v=6",
+        "MSR EFER: bit 1": "v=d e=0 is=d01 v=6",
+        "MSR EFER: bit 9": "v=d e=0 is=d01 v=6",
+        "MSR EFER: bit 16": "v=d e=0 is=d01 v=6",
+        "MSR EFER: bit 63": "v=d e=0 is=d01 v=6",
+      },
+    },
+    {
+      why: "base addresses must be canonical, reserved bits and memory types are refused [SDM 2 WRMSR; SDM 4 table 2-2]",
+      cases: {
+        "MSR LSTAR: not canonical": "v=d e=0 is=0 v=6",
+        "MSR CSTAR: not canonical": "v=d e=0 is=0 v=6",
+        "MSR FMASK: the upper half": "v=d e=0 is=0 v=6",
+        "MSR FMASK: not canonical": "v=d e=0 is=0 v=6",
+        "MSR FS_BASE: not canonical": "v=d e=0 is=0 v=6",
+        "MSR GS_BASE: not canonical": "v=d e=0 is=0 v=6",
+        "MSR KERNEL_GS_BASE: not canonical": "v=d e=0 is=0 v=6",
+        "MSR TSC_AUX: the upper half": "v=d e=0 is=12345678 v=6",
+        "MSR TSC_AUX: not canonical": "v=d e=0 is=12345678 v=6",
+        "MSR SYSENTER_ESP: not canonical": "v=d e=0 is=0 v=6",
+        "MSR SYSENTER_EIP: not canonical": "v=d e=0 is=0 v=6",
+        "MSR PAT: type 2": "v=d e=0 is=1040506070001 v=6",
+        "MSR PAT: type 3": "v=d e=0 is=1040506070001 v=6",
+        "MSR PAT: type 8": "v=d e=0 is=1040506070001 v=6",
+      },
+    },
+    {
+      why: "a register that is read-only or not there raises #GP [SDM 2 WRMSR, RDMSR]",
+      cases: {
+        "MSR MTRRCAP is read-only": "v=d e=0 is=508 v=6",
+        "MSR 0x12345 does not exist": "v=d e=0 v=d e=0",
+        "MSR 0xc0001234 does not exist": "v=d e=0 v=d e=0",
+      },
+    },
+    {
+      why: "LOCK is not allowed [SDM 2 LOCK]",
+      cases: {
+        "LOCK MOV CR0 is CR8 on some processors, #UD on others": "v=6 ip=0 cs=8 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+    {
+      why: "the APIC's flag returns with IA32_APIC_BASE's [SDM 3 §10.4.3]",
+      cases: {
+        "CPUID APIC follows IA32_APIC_BASE": "off=0 on=1",
+      },
+    },
+    {
+      why: "DR7 has bits that are always 0, DR6 one too [SDM 3 §17.2.3, §17.2.4]",
+      cases: {
+        "DR7: all bits but GD and the enabling ones": "in=ffff0700 v=6 after=ffff0700",
+        "DR6: all bits": "in=ffffefff v=6 after=ffffefff",
+      },
+    },
+    {
+      why: "GD guards the debug registers [SDM 3 §17.2.4]",
+      cases: {
+        "GD: an access to a debug register raises #DB, its handler may use them": "before=4a dr6=ffff2ff0 dr7=400",
+      },
+    },
+  ],
+  "control-manual": [
+    {
+      why: "CR0 and CR4 cannot leave long mode by halves [SDM 2 MOV CR]",
+      cases: {
+        "CR0: PG cleared": "v=d e=0 after=80010033",
+        "CR0: PE cleared": "v=d e=0 after=80010033",
+        "CR0: PG and PE cleared": "v=d e=0 after=80010033",
+        "CR4: PAE cleared": "v=d e=0 after=620",
+      },
+    },
+    {
+      why: "reserved bits of CR4 and CR3 are refused; QEMU hangs on them [SDM 2 MOV CR]",
+      cases: {
+        "CR4: VMXE": "v=d e=0 after=620",
+        "CR4: bit 15": "v=d e=0 after=620",
+        "CR4: PCIDE": "v=d e=0 after=620",
+        "CR4: bit 19": "v=d e=0 after=620",
+        "CR4: PKE": "v=d e=0 after=620",
+        "CR4: CET": "v=d e=0 after=620",
+        "CR4: bit 31": "v=d e=0 after=620",
+        "CR4: bit 32": "v=d e=0 after=620",
+        "CR4: bit 63": "v=d e=0 after=620",
+        "CR3: bit 40": "v=d e=0 after=206000",
+        "CR3: bit 51": "v=d e=0 after=206000",
+        "CR3: bit 52": "v=d e=0 after=206000",
+        "CR3: bit 63": "v=d e=0 after=206000",
+      },
+    },
+  ],
+  "segment-loads": [
+    {
+      why: "a null selector for SS must have CPL as its RPL [SDM 2 MOV]",
+      cases: {
+        "MOV SS: null selectors and those beyond, ring 0":
+          "is=0 v=6 v=d e=0 v=d e=0 v=d e=0 v=d e=ff8 v=d e=1000 v=d e=1000 v=d e=fff8 v=d e=4 v=d e=c v=d e=4",
+      },
+    },
+  ],
+  segments: [
+    {
+      why: "there are no TSS of 16 bits in IA-32e mode [SDM 3 table 3-2; SDM 2 LAR, LTR]",
+      cases: {
+        "LAR, LSL, VERR, VERW: an available TSS of 16 bits":
+          "lar=55 lsl=55 zf=0 lar=55 lsl=55 zf=0 lar=55 lsl=55 zf=0 lar=55 lsl=55 zf=0",
+        "LTR: an available TSS of 16 bits": "v=d e=80 ldt=0 tr=40 high=a8112",
+      },
+    },
+    {
+      why: "bases of LDT and TSS must be canonical, the upper half has no type [AMD APM 3 LLDT, LTR]",
+      cases: {
+        "LLDT: a base that is not canonical": "v=d e=80 ldt=0 tr=40 high=a8220",
+        "LLDT: an upper half with a type": "v=d e=80 ldt=0 tr=40 high=a8220",
+        "LTR: a base that is not canonical": "v=d e=80 ldt=0 tr=40 high=a8920",
+      },
+    },
+    {
+      why: "LTR refuses null selectors [SDM 2 LTR]",
+      cases: {
+        "LTR: a null selector": "v=d e=0 ldt=0 tr=40 high=0",
+        "LTR: a null selector of RPL 3": "v=d e=0 ldt=0 tr=40 high=0",
+      },
+    },
+    {
+      why: "DS, ES and SS have no base in 64-bit mode [SDM 3 §3.4.4]",
+      cases: {
+        "FS and GS have bases, DS, ES and SS none": "ds=800040 es=800040 cs=800040 ss=800040 fs=800140 gs=800140",
+      },
+    },
+    {
+      why: "WRFSBASE checks for a canonical address [SDM 2 WRFSBASE]",
+      cases: {
+        "RDFSBASE and its like need CR4.FSGSBASE": "v=6 fs=ffffff8000000000 fs32=0 gs=ffffffff v=d e=0 user=5 v=6",
+      },
+    },
+    {
+      why: "REX.W LSS, LFS and LGS read m16:64 [SDM 2 LDS]",
+      cases: {
+        "LFS, LGS and LSS":
+          "offset=1234 fs=80 offset64=8000001234 gs=80 ss=80 rsp=288000 v=d e=1000 ip=21e cs=8 fl=2 sp=288000 ss=80 h=288000 rbx=7",
+      },
+    },
+  ],
 };

@@ -10,8 +10,21 @@ import { RAM_BYTES } from "./machine.ts";
 
 const QEMU = "qemu-system-x86_64";
 /** isola's features as far as TCG has them; the vendor decides which of SYSENTER's and SYSCALL's forms exist. */
-const CPU =
-  "Nehalem-v1,phys-bits=40,-vme,+smep,+smap,+fsgsbase,+rdtscp,+pdpe1gb,+xsave,+movbe,+rdrand,-sse3,-ssse3,-sse4.1,-sse4.2";
+const CPU = `Haswell-noTSX,phys-bits=40,+smap,+pdpe1gb,${[
+  "vme",
+  "avx",
+  "avx2",
+  "bmi1",
+  "bmi2",
+  "f16c",
+  "fma",
+  "pcid",
+  "invpcid",
+  "x2apic",
+  "tsc-deadline",
+]
+  .map((feature) => `-${feature}`)
+  .join(",")}`;
 
 /** QEMU's version, as `7.2.22`. Rejects where there is no QEMU. */
 export async function qemuVersion(): Promise<string> {

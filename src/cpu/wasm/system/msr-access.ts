@@ -113,7 +113,8 @@ export class MsrAccess {
     if (index === IA32_EFER) return;
     const canonical = check !== "canonical" || isCanonical(value);
     const types = check !== "memory-types" || areMemoryTypes(value, index === IA32_PAT ? 7n : 6n);
-    const reserved = !lenient && (value & ~writable) !== 0n;
+    // A register without a writable bit is read-only: even its own value is refused.
+    const reserved = !lenient && ((value & ~writable) !== 0n || writable === 0n);
     if (!canonical || !types || reserved) throw new GuestFault(EXCEPTION.GP, 0);
   }
 
