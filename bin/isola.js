@@ -70,17 +70,6 @@ function handOver(node, script) {
   });
 }
 
-/**
- * Keeps what Node makes of the sources (types stripped, compiled) for the next start, which then takes a third of the
- * time. Workers and a child follow the environment; a value that the user has set stays.
- */
-function rememberCompiledCode() {
-  const named = process.env["XDG_CACHE_HOME"] ?? "";
-  const cache = named === "" ? join(homedir(), ".cache") : named;
-  process.env["NODE_COMPILE_CACHE"] ??= join(cache, "isola", "code");
-  module.enableCompileCache?.(process.env["NODE_COMPILE_CACHE"]);
-}
-
 // Workers and the pinned runtime look for it in the environment.
 const compiled = compileCache();
 if (compiled !== undefined) process.env.NODE_COMPILE_CACHE ??= compiled;
@@ -91,7 +80,6 @@ if (main === undefined) {
   );
   process.exit(1);
 }
-rememberCompiledCode();
 if (Number(process.versions.node.split(".")[0]) >= WANTED_MAJOR) {
   module.enableCompileCache?.();
   await import(pathToFileURL(main).href);
