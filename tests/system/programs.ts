@@ -6,6 +6,7 @@ import { EXCEPTIONS } from "./cases/exceptions.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { RETURNS } from "./cases/returns.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
+import { SYSTEM_CALLS, TRANSFERS } from "./cases/transfers.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
 
 export interface SystemProgram {
@@ -31,4 +32,6 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("control-manual", CONTROL_MANUAL, true),
   longMode("segment-loads", SEGMENT_LOADS),
   longMode("segments", SEGMENTS),
+  longMode("transfers", TRANSFERS),
+  longMode("system-calls", SYSTEM_CALLS),
 ];

@@ -410,4 +410,95 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       },
     },
   ],
+  transfers: [
+    {
+      why: "code with both L and D set is refused [SDM 2 JMP, CALL]",
+      cases: {
+        "JMP far: code with L and D": "v=d e=80 ip=33 cs=8 fl=2 sp=288000 ss=10 h=288000",
+        "CALL far: code with L and D": "v=d e=80 ip=33 cs=8 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+    {
+      why: "a far transfer's target is checked before anything changes [SDM 2 JMP, CALL]",
+      cases: {
+        "JMP far: m16:64 to a non-canonical address": "v=d e=0 ip=21 cs=8 fl=2 sp=288000 ss=10 h=288000",
+        "CALL far: m16:64 to a non-canonical address": "v=d e=0 ip=21 cs=8 fl=2 sp=288000 ss=10 h=288000",
+        "JMP through a call gate to a non-canonical address, ring 0":
+          "v=d e=0 ip=83 cs=8 fl=6 sp=287ff8 ss=10 h=287ff0",
+        "CALL through a call gate to a non-canonical address, ring 0":
+          "v=d e=0 ip=83 cs=8 fl=6 sp=287ff8 ss=10 h=287ff0",
+        "CALL through a call gate to a non-canonical address, ring 3":
+          "v=d e=0 uip=a6 cs=33 fl=2 sp=40297ff8 ss=2b h=28a000",
+      },
+    },
+    {
+      why: "a code segment that is entered is marked as accessed [SDM 3 §3.4.5.1]",
+      cases: {
+        "JMP far: 64-bit code": "cs=80 rsp=288000 top=0 high=af9b00",
+        "JMP far: conforming code": "cs=80 rsp=288000 top=0 high=af9f00",
+        "JMP far: execute-only code": "cs=80 rsp=288000 top=0 high=af9900",
+        "CALL far: 64-bit code": "cs=80 rsp=287ff8 top=8 high=af9b00",
+        "CALL far: conforming code": "cs=80 rsp=287ff8 top=8 high=af9f00",
+        "CALL far: execute-only code": "cs=80 rsp=287ff8 top=8 high=af9900",
+      },
+    },
+    {
+      why: "code that is not present raises #NP [SDM 2 JMP]",
+      cases: {
+        "JMP through a call gate to code not present, ring 0": "v=b e=80 ip=96 cs=8 fl=46 sp=287ff8 ss=10 h=287ff0",
+      },
+    },
+    {
+      why: "the fault is the CALL's: RIP points at it [SDM 3 §6.5]",
+      cases: {
+        "a call gate's RSP0 is not canonical": "v=c e=0 uip=ac cs=33 fl=2 sp=40298000 ss=2b h=296000",
+      },
+    },
+    {
+      why: "CPL is 1 there, which CLI is not allowed to [SDM 3 §5.5; SDM 2 CLI]",
+      cases: {
+        "a call gate to ring 1 takes RSP1": "cs=81 ss=1 rsp=28bfe0 v=d e=0 ip=18f cs=81 fl=2 sp=28bfe0 ss=1 h=28a000",
+      },
+    },
+  ],
+  "system-calls": [
+    {
+      why: "SYSRET and SYSEXIT check their target in ring 0, as Intel's processors do [SDM 2 SYSRET, SYSEXIT]",
+      cases: {
+        "SYSRET to a non-canonical RCX faults in ring 0":
+          "v=d e=0 ip=1c cs=8 fl=2 sp=288000 ss=10 h=288000 rcx=800000000000",
+        "SYSEXIT to a non-canonical RIP": "v=d e=0 ip=20 cs=8 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+    {
+      why: "SYSRET loads all of 3C7FD7H [SDM 2 SYSRET]",
+      cases: {
+        "SYSRET takes flags from R11, but not RF and VM": "fl=3c7cd7 cs=33 ss=2b",
+      },
+    },
+    {
+      why: "SYSCALL is of 64-bit mode alone on Intel's processors [SDM 2 SYSCALL]",
+      cases: {
+        "SYSCALL in compatibility mode is undefined on Intel's processors":
+          "v=6 ip=34 cs=18 fl=46 sp=288000 ss=10 h=288000",
+      },
+    },
+    {
+      why: "segments' limits and types count in compatibility mode [SDM 3 §5.3, §5.5]",
+      cases: {
+        "compatibility mode: a null DS faults": "v=d e=0 ip=26 cs=18 fl=2 sp=288000 ss=10 h=288000",
+        "compatibility mode: a data segment has a limit": "inside=0 v=d e=0 ip=83 cs=18 fl=2 sp=288000 ss=10 h=288000",
+        "compatibility mode: a read-only segment is not written":
+          "eax=800010 v=d e=0 ip=7f cs=18 fl=2 sp=288000 ss=10 h=288000",
+        "compatibility mode: an expand-down segment": "eax=800010 v=d e=0 ip=7f cs=18 fl=2 sp=288000 ss=10 h=288000",
+        "compatibility mode: execute-only CS is not read": "v=d e=0 ip=3a cs=80 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+    {
+      why: "LOCK is not allowed [SDM 2 LOCK]",
+      cases: {
+        "compatibility mode: CR8 cannot be named": "v=6 ip=1f cs=18 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+  ],
 };
