@@ -1,7 +1,8 @@
 /** Reads the files that a guest boots from: hostile until checked, and never read beyond what the guest could hold. */
 
-import { open } from "node:fs/promises";
+import { access, open } from "node:fs/promises";
 import { IsolaError } from "../base/errors.ts";
+import type { BootModule } from "../machine/vm-contract.ts";
 import { formatSize } from "./size.ts";
 
 /** What Node's codes mean, for the commonest ways in which a file cannot be read. */
@@ -48,4 +49,18 @@ export async function readGuestFile(what: string, path: string, limitBytes: numb
     if (error instanceof IsolaError) throw error;
     throw fail("file-unreadable", reasonOf(error), "a readable file", error);
   }
+}
+
+/**
+ * Reads a module: `FILE`, or `FILE WORDS`, where the words become its command line. A name with spaces that is a file's
+ * is taken as it is. Throws as `readGuestFile` does.
+ */
+export async function readModule(what: string, text: string, limitBytes: number): Promise<BootModule> {
+  const space = text.indexOf(" ");
+  const whole = await access(text).then(
+    () => true,
+    () => space <= 0,
+  );
+  const [path, commandLine] = whole ? [text, ""] : [text.slice(0, space), text.slice(space + 1)];
+  return { bytes: await readGuestFile(what, path, limitBytes), commandLine };
 }

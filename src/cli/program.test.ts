@@ -133,19 +133,39 @@ test("a guest gets the kernel, the initrd, the memory and the command line that 
   const [vm] = files.vms;
   assert.equal(vm?.memoryBytes, 2 ** 30);
   assert.equal(contents(vm?.kernel), "print:x");
-  assert.equal(contents(vm?.initrd), "disk");
+  assert.deepEqual(
+    vm?.modules?.map(({ bytes, commandLine }) => [contents(bytes), commandLine]),
+    [["disk", ""]],
+  );
   assert.equal(vm?.commandLine, "console=ttyS0 quiet");
   assert.equal(vm?.engine, "wasm");
 
   const console = await run("run", "--kernel", kernel, "--append", "a console=ttyS0,9600");
   assert.equal(console.vms[0]?.commandLine, "a console=ttyS0,9600");
-  assert.equal(console.vms[0]?.initrd, undefined);
+  assert.deepEqual([console.vms[0]?.initrd, console.vms[0]?.modules], [undefined, undefined]);
   assert.equal(console.vms[0]?.memoryBytes, 256 * 2 ** 20);
 
   const mixed = await run("run", "echo", "--kernel", kernel, "--append", "single", "--trace", "unimplemented");
   assert.equal(mixed.vms[0]?.commandLine, "console=ttyS0 single");
   assert.equal(contents(mixed.vms[0]?.kernel), "print:x");
   assert.deepEqual(mixed.vms[0]?.trace, ["unimplemented"]);
+});
+
+test("each --initrd is a module, with the words after its file; a name with spaces that exists is a name", async () => {
+  const kernel = file("k", "print:x");
+  const [first, spaced] = [file("m", "one"), file("m two", "two")];
+  const { vms, error } = await run("run", "--kernel", kernel, "--initrd", `${first} -a  b`, "--initrd", spaced);
+  assert.equal(error, undefined);
+  const modules = vms[0]?.modules?.map(({ bytes, commandLine }) => [Buffer.from(bytes).toString(), commandLine]);
+  assert.deepEqual(modules, [
+    ["one", "-a  b"],
+    ["two", ""],
+  ]);
+  const replaced = await run("run", "echo", "--kernel", kernel, "--initrd", first);
+  assert.equal(replaced.vms[0]?.initrd, undefined);
+  assert.equal(replaced.vms[0]?.modules?.length, 1);
+  const missing = await run("run", "--kernel", kernel, "--initrd", `${first}none words`);
+  assert.match(describeError(missing.error, false), /cannot load the initrd .*mnone: there is no such file/);
 });
 
 test("every end of a guest has its own status and says why", async () => {

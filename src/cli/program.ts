@@ -19,6 +19,7 @@ Examples:
   isola run                                       the image debian: a shell in a Debian kernel
   isola run debian --memory 512M                  the same with more memory
   isola run --kernel vmlinuz --initrd init.cpio   your own kernel and root file system
+  isola run --kernel mach --initrd "ext2fs -x"    a Multiboot kernel with a module and its words
   isola run debian --append "quiet panic=-1"      words added to the kernel's command line
   echo 'uname -a; poweroff -f' | isola run        a script on stdin
   isola run --no-reboot; echo $?                  3 if the guest rebooted, 0 if it powered off
@@ -43,7 +44,7 @@ ${describeExitStatuses()}`;
 
 interface RunFlags {
   readonly kernel?: string;
-  readonly initrd?: string;
+  readonly initrd?: readonly string[];
   readonly append?: string;
   readonly memory: number;
   readonly engine: EngineName;
@@ -77,8 +78,13 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .command("run")
     .description("boot a guest, its serial port on stdin and stdout")
     .argument("[IMAGE]", "a guest image (default: debian, unless --kernel is given)")
-    .option("--kernel <FILE>", "a Linux kernel: bzImage or ELF vmlinux")
-    .option("--initrd <FILE>", "an initial RAM disk")
+    .option("--kernel <FILE>", "a Linux kernel (bzImage or ELF vmlinux) or a Multiboot kernel, 32- or 64-bit")
+    .option<string[]>(
+      "--initrd <FILE>",
+      "an initial RAM disk, repeatable; a Multiboot kernel gets each as a module, with the words after the file's name",
+      (file, former) => [...former, file],
+      [],
+    )
     .option("--append <WORDS>", "words added to the kernel's command line")
     .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
     .option("--cpus <N>", "processors; one so far", parseCpus, 1)
@@ -88,8 +94,8 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option<TraceName[]>("--trace <NAME>", "report on stderr: unimplemented (instructions)", parseTrace, [])
     .addHelpText("after", RUN_HELP)
     .action(async (image: string | undefined, flags: Partial<RunFlags>) => {
-      const { memory = DEFAULT_MEMORY_BYTES, engine = "wasm", reboot = true, trace = [], ...files } = flags;
-      outcome = await runCommand(host, { ...files, image, memory, engine, reboot, trace });
+      const { memory = DEFAULT_MEMORY_BYTES, engine = "wasm", reboot = true, trace = [], initrd = [], ...rest } = flags;
+      outcome = await runCommand(host, { ...rest, initrds: initrd, image, memory, engine, reboot, trace });
     });
 
   const image = program

@@ -1,9 +1,9 @@
 /** `isola run`: boots one guest, with its serial port on stdin and stdout, until it ends. */
 
 import { IsolaError } from "../base/errors.ts";
-import type { EngineName, TraceName, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
+import type { BootModule, EngineName, TraceName, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
-import { readGuestFile } from "./guest-files.ts";
+import { readGuestFile, readModule } from "./guest-files.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { composeCommandLine } from "./run-options.ts";
@@ -23,7 +23,8 @@ const KEEP_ALIVE_MS = 2 ** 30;
 export interface RunOptions {
   readonly image: string | undefined;
   readonly kernel?: string;
-  readonly initrd?: string;
+  /** Initrds, or modules: a file each, with its command line after it. */
+  readonly initrds: readonly string[];
   readonly append?: string;
   /** Bytes. */
   readonly memory: number;
@@ -34,17 +35,29 @@ export interface RunOptions {
   readonly trace: readonly TraceName[];
 }
 
+/** Reads modules one after the other: what is left of the guest's memory bounds the next. */
+async function readModules(initrds: readonly string[], memoryBytes: number): Promise<BootModule[]> {
+  const modules: BootModule[] = [];
+  let left = memoryBytes;
+  for (const initrd of initrds) {
+    const module = await readModule("initrd", initrd, left);
+    modules.push(module);
+    left -= module.bytes.length;
+  }
+  return modules;
+}
+
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
 async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
   const { memory, engine, trace } = options;
-  const [kernelFile, initrdFile] = await Promise.all([
+  const [kernelFile, modules] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
-    options.initrd === undefined ? undefined : readGuestFile("initrd", options.initrd, memory),
+    readModules(options.initrds, memory),
   ]);
   const vm = (kernel: Uint8Array, initrd: Uint8Array | undefined, base: string): VmOptions => ({
     memoryBytes: memory,
     kernel,
-    ...(initrd === undefined ? {} : { initrd }),
+    ...(modules.length > 0 ? { modules } : initrd === undefined ? {} : { initrd }),
     commandLine: composeCommandLine(base, options.append),
     engine,
     trace,
@@ -52,12 +65,12 @@ async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
   if (kernelFile !== undefined && options.image === undefined) {
     // A console that the user names must be the only one, or it would not be /dev/console's first choice.
     const base = /(^|\s)console=/.test(options.append ?? "") ? "" : SERIAL_CONSOLE;
-    return vm(kernelFile, initrdFile, base);
+    return vm(kernelFile, undefined, base);
   }
   const bar = new ProgressBar(host.streams.stderr);
   try {
     const image = await host.openStore().open(options.image ?? DEFAULT_IMAGE, bar.update);
-    return vm(kernelFile ?? image.kernel, initrdFile ?? image.initrd, image.commandLine);
+    return vm(kernelFile ?? image.kernel, image.initrd, image.commandLine);
   } finally {
     bar.end();
   }
@@ -67,8 +80,8 @@ async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
  * Gives back the memory of files that only `gather` holds: 50 MiB of a kernel would stay for as long as nothing makes
  * the collector run, which in an idle process is for ever.
  */
-function release({ kernel, initrd }: VmOptions): void {
-  for (const bytes of [kernel, initrd]) {
+function release({ kernel, initrd, modules = [] }: VmOptions): void {
+  for (const bytes of [kernel, initrd, ...modules.map((module) => module.bytes)]) {
     // Small buffers are slices of a pool; those stay.
     if (bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
   }
