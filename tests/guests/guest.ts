@@ -29,7 +29,8 @@ class Transcript {
   #text = "";
   /** Where the part that no `expect` has taken yet begins. */
   #next = 0;
-  #ended = false;
+  /** How the guest ended, once it has. */
+  #end: string | undefined;
   #changed = Promise.withResolvers<void>();
   readonly #decoder = new TextDecoder();
 
@@ -38,8 +39,8 @@ class Transcript {
     this.#wake();
   }
 
-  end(): void {
-    this.#ended = true;
+  end(how: string): void {
+    this.#end = how;
     this.#wake();
   }
 
@@ -61,7 +62,7 @@ class Transcript {
         return match;
       }
       const left = deadline - performance.now();
-      if (this.#ended) this.#fail(`the guest ended before it printed ${pattern}`);
+      if (this.#end !== undefined) this.#fail(`the guest ended (${this.#end}) before it printed ${pattern}`);
       if (left <= 0) this.#fail(`the guest did not print ${pattern} within ${seconds} s`);
       await Promise.race([this.#changed.promise, pause(left)]);
     }
@@ -113,8 +114,10 @@ export class Guest extends Console {
     const guest = new Guest({ engine: "wasm", ...options });
     await guest.vm.start();
     guest.#pump.attach(guest.vm);
-    const end = (): void => guest.transcript.end();
-    guest.vm.done.then(end, end);
+    guest.vm.done.then(
+      (result) => guest.transcript.end(JSON.stringify(result)),
+      (error: unknown) => guest.transcript.end(String(error)),
+    );
     return guest;
   }
 
@@ -159,7 +162,7 @@ export class GuestProcess extends Console {
     this.#ended = new Promise((resolve, reject) => {
       this.child.once("error", reject);
       this.child.once("close", (status, signal) => {
-        this.transcript.end();
+        this.transcript.end(`status ${status}, signal ${signal}, stderr ${JSON.stringify(stderr)}`);
         resolve({ status, signal, stderr });
       });
     });

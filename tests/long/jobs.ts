@@ -42,4 +42,14 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/fuzz/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: kvmMissing,
   },
+  {
+    name: "hostile-guests",
+    about: "guests of random bytes and hostile instructions, in every mode; the monitor survives each",
+    target: 10_000,
+    chunk: 1000,
+    slice: 300,
+    limitSeconds: 1800,
+    args: (seed, count) => ["tests/guests/hostile/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
 ];
