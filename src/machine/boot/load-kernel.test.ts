@@ -125,6 +125,56 @@ describe("the 64-bit boot protocol", () => {
   });
 });
 
+describe("the 32-bit boot protocol", () => {
+  const elf32 = elfOf({ bits: 32, notes: [linuxNote] });
+
+  for (const [what, kernel] of [
+    ["an ELF", elf32],
+    ["a bzImage", bzImageOf(elf32)],
+  ] as const) {
+    test(`registers for ${what}: protected mode without paging, the protocol's selectors, interrupts off`, async () => {
+      const { memory, state } = await load({ kernel, rsdp: 0xe0000, initrd: new Uint8Array(100).fill(3) });
+      assert.equal(state.rip, BigInt(KERNEL));
+      assert.equal(state.rflags, 2n);
+      assert.equal(state.cr0 & 0x80000001n, 1n);
+      assert.equal(state.cr4, 0n);
+      assert.equal(state.msrs.get(0xc0000080), 0n);
+      assert.deepEqual(state.segments.cs, { selector: 0x10, base: 0n, limit: 0xffffffff, attributes: 0xc09b });
+      for (const name of ["ds", "es", "ss"] as const) {
+        assert.deepEqual(state.segments[name], { selector: 0x18, base: 0n, limit: 0xffffffff, attributes: 0xc093 });
+      }
+      assert.deepEqual([state.gpr.rbx, state.gpr.rbp, state.gpr.rdi], [0n, 0n, 0n]);
+      const gdt = at(memory, state.gdtr.base, state.gdtr.limit + 1);
+      assert.equal(gdt.getBigUint64(0x10, true), 0x00cf9b000000ffffn);
+      const params = at(memory, state.gpr.rsi, 4096);
+      assert.equal(textAt(memory, params.getUint32(0x228, true)), "console=ttyS0");
+      assert.equal(at(memory, params.getUint32(0x218, true), 1).getUint8(0), 3);
+      assert.equal(params.getBigUint64(0x70, true), 0xe0000n);
+    });
+  }
+
+  for (const [has64, entry] of [
+    [false, KERNEL],
+    [true, KERNEL + 0x200],
+  ] as const) {
+    test(`a bzImage without payload is entered as it is, ${has64 ? "in long mode" : "unpaged"}`, async () => {
+      const code = new Uint8Array(2000).fill(0x90);
+      const { memory, state } = await load({ kernel: bzImageOf(code, { has64, hasPayload: false }) });
+      assert.equal(state.rip, BigInt(entry));
+      assert.equal((state.cr0 & 0x80000000n) !== 0n, has64);
+      const loaded = memory.slice(KERNEL, 0x100000) ?? new Uint8Array(0);
+      assert.deepEqual([loaded[0], loaded[1999], loaded[0xfffff]], [0x90, 0x90, 0]);
+      assert.equal(at(memory, state.gpr.rsi, 4096).getUint32(0x202, true), 0x53726448);
+    });
+  }
+
+  test("a protocol of the other width is refused", async () => {
+    await assert.rejects(load({ kernel: elf32, protocol: "linux64" }), /it is a 32-bit ELF/);
+    await assert.rejects(load({ protocol: "linux32" }), /it is a 64-bit ELF/);
+    await assert.rejects(load({ protocol: "multiboot" }), /no Multiboot header/);
+  });
+});
+
 describe("the memory map", () => {
   test("low RAM, the firmware's areas, and RAM from 1 MiB", async () => {
     const { memory, state } = await load();

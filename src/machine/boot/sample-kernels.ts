@@ -72,6 +72,10 @@ export interface SampleBzImage {
   readonly initrdAddressMax?: number;
   /** What the payload says of its size; by default the truth. */
   readonly claimedBytes?: number;
+  /** Whether it has a 64-bit entry point; by default it has. */
+  readonly has64?: boolean;
+  /** Without: the header names no payload, and the file is to be entered as it is. */
+  readonly hasPayload?: boolean;
 }
 
 /** A bzImage of protocol 2.15 around `elf`, whose payload is stored as it is. */
@@ -87,12 +91,51 @@ export function bzImageOf(elf: Uint8Array, options: SampleBzImage = {}): Uint8Ar
   view.setUint16(0x206, options.version ?? 0x020f, true);
   bytes[0x211] = 1;
   view.setUint32(0x22c, options.initrdAddressMax ?? 0x7fffffff, true);
-  view.setUint16(0x236, 1, true);
+  view.setUint16(0x236, options.has64 === false ? 0 : 1, true);
   view.setUint32(0x238, options.commandLineLimit ?? 2047, true);
-  view.setUint32(0x24c, elf.length + 4, true);
+  view.setUint32(0x24c, options.hasPayload === false ? 0 : elf.length + 4, true);
   view.setBigUint64(0x258, 0x1000000n, true);
   view.setUint32(0x260, 0x100000, true);
   bytes.set(elf, setupBytes);
   view.setUint32(setupBytes + elf.length, options.claimedBytes ?? elf.length, true);
+  return bytes;
+}
+
+/** A Multiboot header: magic, flags, checksum, then the words of the address and video fields. */
+export function multibootHeaderOf(flags: number, fields: readonly number[] = []): Uint8Array {
+  const magic = 0x1badb002;
+  return new Uint8Array(Uint32Array.from([magic, flags, -(magic + flags), ...fields]).buffer);
+}
+
+export interface SampleSection {
+  /** sh_type: 1 is data of the program, 2 symbols, 8 memory without data. */
+  readonly type: number;
+  readonly address: number;
+  readonly contents: Uint8Array;
+  /** Where it is not that of the contents. */
+  readonly size?: number;
+}
+
+/** The ELF with a section header table at its end: the empty section, then those given. */
+export function withSections(elf: Uint8Array, sections: readonly SampleSection[]): Uint8Array {
+  const wide = elf[4] === 2;
+  const entryBytes = wide ? 64 : 40;
+  const table = elf.length + sections.reduce((sum, { contents }) => sum + contents.length, 0);
+  const bytes = new Uint8Array(table + entryBytes * (sections.length + 1));
+  const view = new DataView(bytes.buffer);
+  const word = (offset: number, value: number) =>
+    wide ? view.setBigUint64(offset, BigInt(value), true) : view.setUint32(offset, value, true);
+  bytes.set(elf);
+  word(wide ? 40 : 32, table);
+  const counts = wide ? 58 : 46;
+  [entryBytes, sections.length + 1, 0].forEach((value, index) => view.setUint16(counts + index * 2, value, true));
+  let at = elf.length;
+  sections.forEach(({ type, address, contents, size = contents.length }, index) => {
+    const header = table + entryBytes * (index + 1);
+    view.setUint32(header + 4, type, true);
+    [address, at, size].forEach((value, field) => word(header + (wide ? 16 + field * 8 : 12 + field * 4), value));
+    bytes.set(contents, at);
+    at += contents.length;
+  });
   return bytes;
 }
