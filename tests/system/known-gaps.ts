@@ -3,4 +3,18 @@
  * them comes out right: its line here must then go.
  */
 
-export const KNOWN_GAPS: Readonly<Record<string, Readonly<Record<string, string>>>> = {};
+export const KNOWN_GAPS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  debug: Object.fromEntries(
+    [
+      "an instruction",
+      "a write",
+      "a read",
+      "a write of a byte in it",
+      "a wide write that reaches it",
+      "8 bytes",
+      "PUSH",
+      "REP STOS",
+      "a write under MOV SS",
+    ].map((name) => [`breakpoint: ${name}`, "breakpoints are kept in DR0 to DR7, but not evaluated"]),
+  ),
+};

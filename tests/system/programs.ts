@@ -1,11 +1,13 @@
 /** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
 
 import { CONTROL, CONTROL_MANUAL } from "./cases/control.ts";
+import { DEBUG } from "./cases/debug.ts";
 import { DELIVERY } from "./cases/delivery.ts";
 import { EXCEPTIONS } from "./cases/exceptions.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { RETURNS } from "./cases/returns.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
+import { PORT_ACCESS, STRING_FAULTS } from "./cases/strings.ts";
 import { SYSTEM_CALLS, TRANSFERS } from "./cases/transfers.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
 
@@ -34,4 +36,7 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("segments", SEGMENTS),
   longMode("transfers", TRANSFERS),
   longMode("system-calls", SYSTEM_CALLS),
+  longMode("debug", DEBUG),
+  longMode("strings", STRING_FAULTS),
+  longMode("ports", PORT_ACCESS),
 ];

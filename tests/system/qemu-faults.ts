@@ -132,7 +132,7 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       why: "CMPXCHG8B always writes, so its fault is a write's [SDM 2 CMPXCHG8B]",
       cases: {
         "crossing: CMPXCHG8B, the second page missing":
-          "v=e e=2 cr2=60001000 low=800ff8 high=801000 far=803000 pte0=800067 pte1=0",
+          "v=e e=2 cr2=60001000 rax=1122334455667788 rcx=0 rsp=287fd0 rsi=0 rdi=0 low=800ff8 high=801000 far=803000 pte0=800067 pte1=0",
       },
     },
     {
@@ -498,6 +498,27 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       why: "LOCK is not allowed [SDM 2 LOCK]",
       cases: {
         "compatibility mode: CR8 cannot be named": "v=6 ip=1f cs=18 fl=2 sp=288000 ss=10 h=288000",
+      },
+    },
+  ],
+  debug: [
+    {
+      why: "alignment is checked in ring 3 with AM and AC, before any page fault [SDM 3 §6.15, interrupt 17]; processors",
+      cases: {
+        "alignment: a word": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: a doubleword": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: a quadword": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: a store": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: an addition": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: AC by POPF": "v=11 e=0 uip=38 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: PUSH": "v=11 e=0 uip=3b cs=33 fl=40002 sp=40297ffc ss=2b h=28a000",
+        "alignment: CALL and RET": "v=11 e=0 uip=3b cs=33 fl=40002 sp=40297ffc ss=2b h=28a000",
+        "alignment: MOVSD of SSE": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: FLD of 64 bits": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: MOVS": "v=11 e=0 uip=3a cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: a page fault comes after": "v=11 e=0 uip=38 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: XCHG": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
+        "alignment: CMPXCHG8B": "v=11 e=0 uip=33 cs=33 fl=40002 sp=40298000 ss=2b h=28a000",
       },
     },
   ],

@@ -18,6 +18,7 @@ import {
   PT_B,
   pte,
   STACK,
+  VARIABLE,
   WINDOW,
   WINDOW_1G,
   WINDOW_2M,
@@ -385,7 +386,7 @@ function crossing(name: string, second: bigint, steps: (c: CaseCode) => void): S
 }
 const FAR = BigInt(PLAY + 0x3000) | ALL;
 const tryStep = (body: (c: CaseCode) => void) => (c: CaseCode) => {
-  c.lea("rcx", ".resumed").mov(at(0x1_0018), "rcx");
+  c.lea("r9", ".resumed").mov(at(VARIABLE.resume), "r9");
   body(c);
   c.mark("passed").label(".resumed");
 };

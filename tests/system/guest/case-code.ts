@@ -72,6 +72,10 @@ export class CaseCode {
     this.asm.rep();
     return this;
   }
+  repne(): this {
+    this.asm.repne();
+    return this;
+  }
   lock(): this {
     this.asm.lock();
     return this;

@@ -139,7 +139,7 @@ function exceptionHandler(asm: Assembler): void {
   code.log("e", "rbx");
   asm.label("plain").emit("CMP", "ecx", 14).emit("JNE", "frame");
   code.logSystem("cr2", "cr2");
-  asm.label("frame").emit("CMP", at(VARIABLE.terse), 0).emit("JNE", "counted");
+  asm.label("frame").emit("CMP", at(VARIABLE.terse), 0).emit("JNE", "registers");
   // RIP as an offset in the case, where it lies in it, in ring 0's view or ring 3's.
   asm.mov("rbx", by("rsi")).mov("rdx", "rbx").emit("SUB", "rdx", at(VARIABLE.base));
   asm.emit("CMP", "rdx", 0x800).emit("JAE", "notOwn");
@@ -162,6 +162,7 @@ function exceptionHandler(asm: Assembler): void {
   }
   asm.emit("ADD", "rsi", 40);
   code.log("h", "rsi");
+  asm.label("registers");
   for (const [i, register] of GPRS.entries()) {
     asm.emit("BT", at(VARIABLE.registers, 32), i).emit("JAE", `without${i}`);
     asm.mov("rbx", at(VARIABLE.gpr + i * 8));
