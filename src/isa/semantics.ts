@@ -136,6 +136,11 @@ export class Semantics extends Builder {
     return this.i32(offset);
   }
 
+  /** The ModRM byte (i32) of an x87 instruction with a memory operand: it lies in the immediate's place. */
+  modrm(): Value {
+    return this.and(this.ordered("i32", { kind: "immediate", operand: { index: 3, kind: "imm", bits: 8 } }), 0xff);
+  }
+
   /** Linear address (i64) of a memory operand. */
   address(operand: Operand): Value {
     const address = this.ordered("i64", { kind: "address", operand, linear: true });

@@ -34,12 +34,13 @@ function alignmentOf(bytes: number): number {
   return bytes === 14 || bytes === 94 ? 2 : 4;
 }
 
-/** Runs the unit; its outcome. The instruction's and the operand's addresses go by the scratch fields. */
-function run(m: Semantics, opcode: number, modrm: Value, address: Value | undefined): Value {
+/** Runs the unit; its outcome. The instruction's address and the operand's, both offsets in their segments, go by the
+ * scratch fields. */
+function run(m: Semantics, opcode: number, modrm: Value, offset: Value | undefined): Value {
   m.setField("scratch", m.thisRip());
-  if (address !== undefined) m.setField("scratch2", address);
+  if (offset !== undefined) m.setField("scratch2", offset);
   const usesFlags = opcode === 0xda || opcode === 0xdb; // FCMOVcc
-  const flags = usesFlags && address === undefined ? m.arithmeticFlags() : m.i32(0);
+  const flags = usesFlags && offset === undefined ? m.arithmeticFlags() : m.i32(0);
   const operand16 = m.context.operandSize === 16 ? 1 : 0;
   const outcome = m.helper("x87", "i32", [m.i32(opcode), modrm, flags, m.i32(operand16)], true);
   m.faultWhen(m.and(outcome, X87_MF), EXCEPTION.MF);
@@ -69,7 +70,7 @@ function memoryEffect(opcode: number, field: number, waits: boolean) {
         m.setState(X87_OPERAND + piece.at, piece.bits, m.load(at(piece.at), piece.bits, 1));
       }
     } else if (access.access === "write") m.call("probeWrite", [address, m.i32(access.bytes)]);
-    const outcome = run(m, opcode, m.i32(field << 3), address);
+    const outcome = run(m, opcode, m.modrm(), m.offset(operand));
     if (access.access !== "write") return;
     m.when(m.and(outcome, X87_STORE), () => {
       for (const piece of pieces(access.bytes)) {
