@@ -15,14 +15,19 @@ import {
   handlerAddress,
   type Ring3Engine,
   readResult,
+  remainingCases,
   startState,
   writeHungFrame,
   writeSystem,
 } from "./image.ts";
 import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
 
-/** A batch takes some tens of milliseconds; one that takes this long holds a case that does not end. */
-const HANG_MILLISECONDS = 1000;
+/** How often it is looked whether a case makes progress. A whole batch takes some tens of milliseconds. */
+const ALARM_MILLISECONDS = 1000;
+/** A case that ran for so long does not end: CPU time, since a busy host may keep a case waiting. */
+const HANG_CPU_MILLISECONDS = 500;
+/** The same by the clock, where a host does not count the guest's time. */
+const HANG_MILLISECONDS = 60_000;
 
 export class KvmEngine implements Ring3Engine {
   readonly name = "kvm";
@@ -33,7 +38,10 @@ export class KvmEngine implements Ring3Engine {
   readonly #memory: GuestMemory;
   readonly #ram: Uint8Array;
   readonly #writer: BatchWriter;
-  #hungAt = 0;
+  /** Cases left when it was last looked, and when that number was seen first: milliseconds of CPU and of the clock. */
+  #left = 0;
+  #sinceCpu = 0;
+  #since = 0;
 
   constructor() {
     this.#sys = linuxSys();
@@ -55,7 +63,8 @@ export class KvmEngine implements Ring3Engine {
     const start = startState();
     loadState(this.#vcpu, start);
     loadFx(this.#vcpu, start.fx);
-    this.#startAlarm();
+    this.#note(batch.count);
+    this.#sys.alarm(ALARM_MILLISECONDS);
     while (!this.#step()) {}
     this.#sys.alarm(0);
     return readResult(this.#ram, batch);
@@ -65,8 +74,7 @@ export class KvmEngine implements Ring3Engine {
   #step(): boolean {
     const reason = this.#vcpu.enter();
     if (reason === undefined) {
-      // Other signals interrupt too: a profiler's.
-      if (performance.now() >= this.#hungAt) this.#endHungCase();
+      this.#interrupted();
       return false;
     }
     const { run } = this.#vcpu;
@@ -78,7 +86,22 @@ export class KvmEngine implements Ring3Engine {
     return run.getUint16(KVM_RUN_IO.port, true) === DONE_PORT;
   }
 
-  /** After the alarm: the case that runs now gets its end, and the batch another alarm. */
+  /** After a signal: the alarm, or another such as a profiler's. */
+  #interrupted(): void {
+    const left = remainingCases(this.#ram);
+    const hung = cpuMilliseconds() - this.#sinceCpu >= HANG_CPU_MILLISECONDS;
+    if (left !== this.#left) this.#note(left);
+    else if (hung || performance.now() - this.#since >= HANG_MILLISECONDS) this.#endHungCase();
+    this.#sys.alarm(ALARM_MILLISECONDS);
+  }
+
+  #note(left: number): void {
+    this.#left = left;
+    this.#sinceCpu = cpuMilliseconds();
+    this.#since = performance.now();
+  }
+
+  /** The case that runs now gets its end. */
   #endHungCase(): void {
     const { regs } = this.#vcpu;
     this.#vcpu.readRegs();
@@ -90,13 +113,6 @@ export class KvmEngine implements Ring3Engine {
       regs.setBigUint64(KVM_REGS.offset.rip, handlerAddress(HUNG), true);
       this.#vcpu.writeRegs();
     }
-    this.#startAlarm();
-  }
-
-  #startAlarm(): void {
-    // A little earlier than the alarm, whose clock is another.
-    this.#hungAt = performance.now() + HANG_MILLISECONDS - 10;
-    this.#sys.alarm(HANG_MILLISECONDS);
   }
 
   [Symbol.dispose](): void {
@@ -104,4 +120,9 @@ export class KvmEngine implements Ring3Engine {
     this.#vm[Symbol.dispose]();
     this.#kvm[Symbol.dispose]();
   }
+}
+
+function cpuMilliseconds(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
 }
