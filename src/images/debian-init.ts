@@ -1,9 +1,9 @@
 /** The texts of the image `debian`: what its initramfs runs and shows. */
 
 /**
- * Process 1. It sets the system up, starts one login shell on the console, and powers off when that ends.
+ * Process 1. It sets the system up, starts the session, and ends the system when told to.
  * BusyBox's poweroff, reboot and halt tell process 1 by a signal; `wait` is what lets the traps run at once. A shell's
- * background jobs ignore SIGINT and so would all that the user starts; `login` is there to undo that.
+ * background jobs ignore SIGINT and so would all that the user starts, so the session is started as a daemon.
  * Drivers are loaded by what the buses report, so that an empty bus costs nothing; virtio devices appear only when
  * their bus driver is loaded, hence two rounds.
  */
@@ -38,14 +38,21 @@ for round in 1 2; do
   [ -n "$names" ] && modprobe -a -b -q $names 2>/dev/null
 done
 
+start-stop-daemon -S -b -x /etc/session
+while :; do
+  sleep 3600 &
+  wait $!
+done
+`;
+
+/** The session on the console, of which the user is part. No `login`: it would drop what was typed ahead. */
+export const SESSION_SCRIPT = `#!/bin/sh
+exec </dev/console >/dev/console 2>&1
+export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh
 cat /etc/issue
 cd /root
-setsid cttyhack login -f root </dev/console >/dev/console 2>&1 &
-shell=$!
-wait $shell
-end poweroff
-# Only a kernel that cannot power off comes here; process 1 must not end.
-while :; do sleep 3600; done
+setsid cttyhack sh -l
+poweroff
 `;
 
 export const BANNER = `
@@ -54,5 +61,4 @@ Debian's kernel with a BusyBox shell. Type "poweroff" or leave the shell to end.
 `;
 
 export const PROFILE = `export PS1='\\u@\\h:\\w\\$ '
-export USER=root
 `;

@@ -10,7 +10,7 @@ import { busyboxApplets } from "./busybox.ts";
 import { CpioWriter } from "./cpio.ts";
 import { readDeb } from "./deb.ts";
 import { decompress } from "./decompress/decompress.ts";
-import { BANNER, INIT_SCRIPT, PROFILE } from "./debian-init.ts";
+import { BANNER, INIT_SCRIPT, PROFILE, SESSION_SCRIPT } from "./debian-init.ts";
 import { type ModuleInfo, modulesAlias, modulesDep, readModuleInfo, selectModules } from "./modules.ts";
 import type { ImageRecipe } from "./recipe.ts";
 
@@ -90,7 +90,8 @@ export function buildInitramfs(busybox: Uint8Array, kernel: KernelFiles): Uint8A
   cpio.symlink("sbin", "bin").symlink("usr/bin", "../bin").symlink("usr/sbin", "../bin").symlink("var/run", "../run");
   cpio.file("bin/busybox", busybox, 0o755);
   for (const applet of busyboxApplets(busybox)) if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
-  cpio.file("init", INIT_SCRIPT, 0o755).file("etc/profile", PROFILE).file("etc/issue", BANNER);
+  cpio.file("init", INIT_SCRIPT, 0o755).file("etc/session", SESSION_SCRIPT, 0o755);
+  cpio.file("etc/profile", PROFILE).file("etc/issue", BANNER);
   cpio.file("etc/hostname", "debian\n").file("etc/hosts", "127.0.0.1 localhost debian\n::1 localhost\n");
   cpio.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n").file("etc/group", "root:x:0:\n");
   cpio.symlink("etc/mtab", "/proc/self/mounts");
@@ -141,12 +142,16 @@ function build({ architecture, metapackage, package: pattern }: DebianKernel): I
   };
 }
 
+/** Of both images: 2 has a session that keeps what was typed ahead. */
+const REVISION = 2;
+
 /** How the images are made; the store runs it. */
 export const debian: ImageRecipe = {
   name: "debian",
   description: "Debian's cloud kernel with a BusyBox shell",
   // A kernel that panics shall end the VM instead of hanging it.
   commandLine: "console=ttyS0 panic=-1",
+  revision: REVISION,
   build: build({
     architecture: "amd64",
     metapackage: "linux-image-cloud-amd64",
@@ -160,5 +165,6 @@ export const debianI386: ImageRecipe = {
   description: "Debian's 32-bit kernel (686) with a BusyBox shell",
   // At boot the kernel tests its ciphers on themselves; by 32-bit arithmetic that is nine tenths of all it does.
   commandLine: "console=ttyS0 panic=-1 cryptomgr.notests",
+  revision: REVISION,
   build: build({ architecture: "i386", metapackage: "linux-image-686", package: /^linux-image-[0-9].*-686$/ }),
 };

@@ -27,5 +27,7 @@ export interface ImageRecipe {
   readonly description: string;
   /** The kernel's command line unless the user appends to it. */
   readonly commandLine: string;
+  /** Counts up when the recipe makes something else of the same packages: an image of another revision is made anew. */
+  readonly revision: number;
   build(context: BuildContext): Promise<BuiltImage>;
 }

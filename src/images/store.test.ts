@@ -22,6 +22,7 @@ function recipe(prepare: (count: number) => Promise<void> = async () => undefine
     name: "tiny",
     description: "a tiny image",
     commandLine: "console=ttyS0",
+    revision: 1,
     async build({ directory: work, progress }) {
       state.builds++;
       await writeFile(join(work, "scratch"), "left behind");
@@ -63,6 +64,16 @@ describe("the image store", () => {
     assert.deepEqual(await store.list(), [
       { name: "tiny", description: "a tiny image", cachedBytes: 8 + 9 + 11 + 0, versions: { tiny: "1" } },
     ]);
+  });
+
+  test("an image of another revision of its recipe is made anew", async () => {
+    const { made, state } = recipe();
+    await new ImageStore(directory, [made]).pull("tiny");
+    const store = new ImageStore(directory, [{ ...made, revision: 2 }]);
+    assert.equal(await store.find("tiny"), undefined);
+    assert.equal(text((await store.open("tiny")).kernel), "vmlinux 2");
+    await store.open("tiny");
+    assert.equal(state.builds, 2);
   });
 
   test("a refreshed image replaces the old one and leaves nothing else", async () => {

@@ -36,6 +36,8 @@ const fileSchema = z.object({
 const manifestSchema = z.object({
   manifest: z.literal(MANIFEST_VERSION),
   name: z.string(),
+  /** Of the recipe; the first ones did not say. */
+  revision: z.int().default(1),
   created: z.iso.datetime(),
   versions: z.record(z.string(), z.string()),
   files: z.object({ kernel: fileSchema, vmlinux: fileSchema, initramfs: fileSchema }),
@@ -170,13 +172,13 @@ export class ImageStore {
   }
 
   /**
-   * An image on this machine; undefined where it has not been pulled.
+   * An image on this machine; undefined where it has not been pulled, or was made by another revision of its recipe.
    * @throws IsolaError `image-unknown`, `image-damaged`
    */
   async find(name: string, { verify = "sizes" }: FindOptions = {}): Promise<StoredImage | undefined> {
     const recipe = this.#recipe(name);
     const manifest = await this.#manifest(name);
-    if (manifest === undefined) return undefined;
+    if (manifest === undefined || manifest.revision !== recipe.revision) return undefined;
     const path = (file: ImageFile) => join(this.directory, name, manifest.files[file].file);
     for (const file of IMAGE_FILES) {
       const wanted = manifest.files[file];
@@ -266,6 +268,7 @@ export class ImageStore {
       const manifest: ImageManifest = {
         manifest: MANIFEST_VERSION,
         name,
+        revision: recipe.revision,
         created: new Date().toISOString(),
         versions: { ...versions },
         files: Object.fromEntries(entries) as ImageManifest["files"],

@@ -215,3 +215,15 @@ test("a guest that only polls receives, whatever its modem lines; one that sends
   assert.equal(read(LSR) & 1, 1);
   assert.equal(read(DATA), 0x61);
 });
+
+test("clearing the FIFO drops what the guest knows of, and nothing that it has not seen", () => {
+  write(IER, 0x01);
+  type(1);
+  write(FCR, 0x01);
+  write(FCR, 0x07);
+  assert.equal(read(DATA), 0x61);
+  type(2);
+  assert.equal(read(LSR) & 1, 1);
+  write(FCR, 0x07);
+  assert.equal(read(LSR) & 1, 0);
+});

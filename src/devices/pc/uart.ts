@@ -4,8 +4,9 @@
  * Characters leave at once, whatever the baud rate: the transmitter is empty unless the host's side is full. Then the
  * FIFO holds what it can and THRE stays low, so that no output is lost. Deviation: input waits on the host's side
  * until the guest can receive: it connected the received-data interrupt, or asserted DTR and RTS, or polls the line
- * status without sending. So a driver that tries the interrupt bits and empties the FIFO while it starts drops nothing
- * that was typed ahead.
+ * status without sending. And what the guest has not been told of survives the clearing of a FIFO, as if it had arrived
+ * right after. So a driver that tries the interrupt bits and empties the FIFO while it starts drops nothing that was
+ * typed ahead.
  */
 
 import { defineDevice, type DeviceContext, pio } from "../device.ts";
@@ -83,6 +84,8 @@ const STATE = {
   /** Guest ns at which bytes below the trigger level time out; Infinity if there are none. */
   rxTimeout: f64,
   timedOut: bool,
+  /** The guest has seen, in LSR or IIR, that there is received data. */
+  rxSeen: bool,
   /** Reads of LSR since the last write of data, up to WAITING_POLLS. */
   polls: u8,
 };
@@ -122,6 +125,7 @@ const readRegister = (context: UartContext, offset: number): number => {
       return dlab ? state.divisor >> 8 : state.ier;
     case 2: {
       const cause = interruptCause(context);
+      if (cause === IIR_DATA || cause === IIR_TIMEOUT) state.rxSeen = true;
       // Reading IIR ends the transmitter's interrupt, if that is what it shows. [PC16550D §8.6.4]
       if (cause === IIR_THR_EMPTY) {
         state.thrInterrupt = false;
@@ -144,6 +148,7 @@ const readRegister = (context: UartContext, offset: number): number => {
       const lsr =
         (state.rxCount > 0 ? LSR_DATA_READY : 0) | state.errors | (state.txCount === 0 ? LSR_THR_EMPTY | LSR_IDLE : 0);
       state.errors = 0;
+      if (state.rxCount > 0) state.rxSeen = true;
       updateIrq(context);
       return lsr;
     }
@@ -216,7 +221,8 @@ const writeFifoControl = (context: UartContext, value: number): void => {
   const enable = (value & FCR_ENABLE) !== 0;
   // A change of mode empties both FIFOs; the other bits count only while bit 0 is written as 1. [PC16550D §8.4]
   const changes = enable !== state.fifosEnabled;
-  if (changes || (enable && (value & FCR_CLEAR_RX) !== 0)) {
+  if (state.rxSeen && (changes || (enable && (value & FCR_CLEAR_RX) !== 0))) {
+    state.rxSeen = false;
     state.rxCount = 0;
     state.timedOut = false;
     state.rxTimeout = Infinity;
@@ -278,6 +284,7 @@ const readData = (context: UartContext): number => {
   const byte = state.rx[state.rxHead % FIFO_BYTES] ?? 0;
   state.rxHead = (state.rxHead + 1) % FIFO_BYTES;
   state.rxCount--;
+  state.rxSeen = false;
   receiveUart(context);
   restartTimeout(context);
   return byte;
