@@ -7,7 +7,18 @@ import { IsolaError } from "../base/errors.ts";
 
 const APPLET_NAME = /^[a-z0-9[][a-z0-9_.[-]*$/i;
 /** Without these there is no session; a list that lacks them was not the list. */
-const NEEDED = ["sh", "mount", "poweroff", "reboot", "setsid", "cttyhack", "start-stop-daemon", "hostname", "sync", "modprobe"];
+const NEEDED = [
+  "sh",
+  "mount",
+  "poweroff",
+  "reboot",
+  "setsid",
+  "cttyhack",
+  "start-stop-daemon",
+  "hostname",
+  "sync",
+  "modprobe",
+];
 
 /** Names in the order of the binary. @throws IsolaError `busybox-invalid` */
 export function busyboxApplets(binary: Uint8Array): string[] {
