@@ -109,9 +109,10 @@ test("an engine that does not stop is left behind after a while", async () => {
 test("a guest that resets starts anew, with the input it has not read; --no-reboot ends it", async () => {
   const child = start("count reset-once echo");
   child.stdin?.end(Buffer.from("kept\x04"));
-  const { status, stdout } = await end(child);
+  const { status, stdout, stderr } = await end(child);
   assert.equal(status, 0);
   assert.equal(stdout.toString(), "start 1\nstart 2\nkept");
+  assert.equal(stderr, "isola: the guest reset itself and is started anew\n");
   assert.equal((await end(start("reset", "--no-reboot"))).status, 3);
 });
 

@@ -159,6 +159,7 @@ class Session {
       const result = await vm.done;
       this.#terminal.detach();
       if (result.kind !== "reset" || !this.#options.reboot || this.#stopping) return result;
+      this.#terminal.note("isola: the guest reset itself and is started anew");
       boot = await gather(this.#host, this.#options);
     }
   }

@@ -8,13 +8,14 @@ const SIZE = /^(\d+(?:\.\d+)?)(?:([KMGT])(?:iB|B)?|B)?$/i;
 /** RAM is cut into WebAssembly's pages. */
 const RAM_STEP_BYTES = 64 * 1024;
 
-/** Bytes, a whole number; undefined where `text` is no size or exceeds what a number holds exactly. */
+/** Bytes, a whole number, Infinity beyond what a number holds exactly; undefined where `text` is no size. */
 export function parseSize(text: string): number | undefined {
   const match = SIZE.exec(text.trim());
   if (match === null) return undefined;
   const unit = (match[2] ?? "").toUpperCase() as keyof typeof UNITS;
   const bytes = Number(match[1]) * UNITS[unit];
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
+  if (bytes > Number.MAX_SAFE_INTEGER) return Infinity;
+  return Number.isInteger(bytes) ? bytes : undefined;
 }
 
 /** Exact in the largest unit that takes four digits at the most, else with one decimal: "256M", "3966M", "97.7K". */

@@ -79,8 +79,10 @@ export interface FindOptions {
   readonly verify?: "sizes" | "full";
 }
 
+/** ENOTDIR: a part of the path is a file. Who then writes there is told so. */
 function isMissing(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === "ENOENT";
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" || code === "ENOTDIR";
 }
 
 function sha256(bytes: Uint8Array): string {
