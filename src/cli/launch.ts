@@ -1,20 +1,19 @@
 /** From a process to the commands and back: errors become one line and a status, signals end isola as they should. */
 
 import { constants } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { IsolaError } from "../base/errors.ts";
 import { EXIT_STATUS } from "./exit-status.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { runProgram } from "./program.ts";
-import { describeError } from "./report.ts";
+import { debugging, describeError } from "./report.ts";
+
+const SIGNALLED_FLUSH_MS = 500;
 
 function statusOfError(error: unknown): number {
   return error instanceof IsolaError && error.code === "usage"
     ? EXIT_STATUS.usage.status
     : EXIT_STATUS.hostError.status;
-}
-
-function debugging(): boolean {
-  return process.env["ISOLA_DEBUG"] === "1";
 }
 
 /** Resolves when the stream has passed on what was written to it, or never will. */
@@ -26,11 +25,13 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 }
 
 async function endWith(outcome: Outcome, { stdout, stderr }: CliHost["streams"]): Promise<never> {
-  await Promise.all([flushed(stdout), flushed(stderr)]);
+  const all = Promise.all([flushed(stdout), flushed(stderr)]);
+  // Who sends a signal does not wait for a reader that has stopped reading.
+  await (typeof outcome === "number" ? all : Promise.race([all, sleep(SIGNALLED_FLUSH_MS)]));
   if (typeof outcome === "number") process.exit(outcome);
   // Ends by the signal itself, so that a parent sees it; its handlers are gone.
   process.kill(process.pid, outcome);
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await sleep(1000);
   process.exit(128 + constants.signals[outcome]);
 }
 

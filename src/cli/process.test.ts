@@ -96,6 +96,14 @@ test("signals stop the guest, and the parent sees the signal", async () => {
   }
 });
 
+test("a signal ends isola though nobody reads the guest's output", async () => {
+  const child = start("flood:20000000 forever");
+  const exit = once(child, "exit");
+  await once(child.stdout ?? child, "readable");
+  child.kill("SIGTERM");
+  assert.deepEqual(await exit, [null, "SIGTERM"]);
+});
+
 test("an engine that does not stop is left behind after a while", async () => {
   const child = start("print:up stuck");
   const ended = end(child);

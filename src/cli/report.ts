@@ -33,3 +33,8 @@ export function describeError(error: unknown, debug: boolean): string {
   }
   return lines.join("\n");
 }
+
+/** Whether the person wants stacks: ISOLA_DEBUG=1. */
+export function debugging(): boolean {
+  return process.env["ISOLA_DEBUG"] === "1";
+}

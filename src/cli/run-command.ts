@@ -6,6 +6,7 @@ import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import { readGuestFile, readModule } from "./guest-files.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
+import { debugging } from "./report.ts";
 import { composeCommandLine } from "./run-options.ts";
 import { formatSize } from "./size.ts";
 import { Terminal } from "./terminal.ts";
@@ -109,6 +110,9 @@ class Session {
   readonly #terminal: Terminal;
   #vm: Vm | undefined;
   #stopping = false;
+  /** Resolved when the guest is to be stopped: from then on its output waits for nobody. */
+  readonly #left = Promise.withResolvers<void>();
+  #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #signal: NodeJS.Signals | undefined;
   #outputError: Error | undefined;
 
@@ -149,7 +153,10 @@ class Session {
     for (;;) {
       const vm = this.#host.createVm(boot);
       this.#vm = vm;
-      vm.onOutput((bytes) => this.#terminal.write(bytes));
+      vm.onOutput((bytes) => {
+        const slow = this.#stopping ? undefined : this.#terminal.write(bytes);
+        return slow && Promise.race([slow, this.#left.promise]);
+      });
       vm.onTrace((line) => this.#terminal.note(`isola: ${line}`));
       // `done` may reject while `start` is still awaited; the rejection is taken up below.
       vm.done.catch(() => undefined);
@@ -157,6 +164,7 @@ class Session {
       release(boot);
       this.#terminal.attach(vm);
       const result = await vm.done;
+      clearTimeout(this.#stopTimer);
       this.#terminal.detach();
       if (result.kind !== "reset" || !this.#options.reboot || this.#stopping) return result;
       this.#terminal.note("isola: the guest reset itself and is started anew");
@@ -179,14 +187,19 @@ class Session {
     }
     const why = explain(result);
     if (why !== undefined) this.#terminal.note(`isola: ${why}`);
+    if (result.kind === "internal-error" && result.stack !== undefined && debugging()) {
+      for (const line of result.stack.split("\n")) this.#terminal.note(line);
+    }
     return statusOf(result);
   }
 
   #stop(): void {
+    if (this.#stopping) return;
     this.#stopping = true;
+    this.#left.resolve();
     this.#vm?.stop();
     // A VM that cannot stop must not keep a person in a raw terminal: the exit hook of the terminal restores it.
-    setTimeout(() => {
+    this.#stopTimer = setTimeout(() => {
       this.#terminal.close();
       this.#terminal.note(`isola: the engine did not stop within ${STOP_LIMIT_MS} ms`);
       process.exit(EXIT_STATUS.engineError.status);

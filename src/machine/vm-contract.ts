@@ -39,8 +39,8 @@ export type VmResult =
   /** The guest asked for a reset: ACPI reset register, port CF9 or the keyboard controller. */
   | { readonly kind: "reset" }
   | { readonly kind: "triple-fault"; readonly message: string }
-  /** isola's own failure, not the guest's. */
-  | { readonly kind: "internal-error"; readonly message: string }
+  /** isola's own failure, not the guest's; `stack` is for whoever mends it. */
+  | { readonly kind: "internal-error"; readonly message: string; readonly stack?: string }
   /** `stop` was called. */
   | { readonly kind: "stopped" };
 

@@ -39,6 +39,7 @@ export class PortableVm implements Vm {
   #clock: HostClock | undefined;
   #thread: VcpuThread | undefined;
   #ended = false;
+  #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
   #inputSpace: () => void = () => {};
   #trace: (line: string) => void = () => {};
@@ -72,6 +73,8 @@ export class PortableVm implements Vm {
       reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
       ...(initrd === undefined ? {} : { initrd }),
     });
+    // Stopped while the kernel was being unpacked, which may take seconds.
+    if (this.#ended) return;
     const thread = this.#place.createThread();
     this.#thread = thread;
     thread.onMessage((message) => {
@@ -79,7 +82,8 @@ export class PortableVm implements Vm {
       else void this.#end(message.result);
     });
     thread.onFailure((error) => {
-      void this.#end({ kind: "internal-error", message: `the engine failed: ${error.message}` });
+      const message = `its thread ended by an error: ${String(error).replaceAll(/\s*\n\s*/g, " ")}`;
+      void this.#end({ kind: "internal-error", message, ...(error.stack === undefined ? {} : { stack: error.stack }) });
     });
     thread.start({
       memory: memory.memory,
@@ -111,10 +115,10 @@ export class PortableVm implements Vm {
   }
 
   stop(): void {
-    if (this.#ended) return;
+    if (this.#ended || this.#stopTimer !== undefined) return;
     Atomics.store(this.#control, CONTROL.stop, 1);
     this.#board?.wake();
-    setTimeout(() => void this.#end({ kind: "stopped" }), STOP_PATIENCE_MS);
+    this.#stopTimer = setTimeout(() => void this.#end({ kind: "stopped" }), STOP_PATIENCE_MS);
   }
 
   stats(): VmStats {
@@ -146,6 +150,7 @@ export class PortableVm implements Vm {
   async #end(result: VmResult): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
+    clearTimeout(this.#stopTimer);
     try {
       await this.#thread?.terminate();
       if (this.#board !== undefined) await this.#drain(this.#board);
