@@ -13,7 +13,7 @@ export interface FlagUse {
   readonly writes: boolean;
   /** It may fault or end the trace, where the flags become visible. */
   readonly leaves: boolean;
-  /** It may end the trace after it has set them: POPF, which may change how the next instruction is decoded. */
+  /** The trace may not go on as it was decoded after it has set them: POPF, or a store into the trace's own code. */
   readonly shows: boolean;
 }
 
@@ -46,6 +46,8 @@ export function flagUse(statements: readonly Statement[]): FlagUse {
         case "setOperand":
         case "assign":
           break;
+        // A store may overwrite the very instruction that was to overwrite the flags.
+        case "store":
         case "endTrace":
         case "repeat":
         case "jump":

@@ -98,6 +98,21 @@ test("a store into the next instruction is seen by it, in a sequence of handlers
   assert.equal(state.gpr.rbx, 0x90c3_ff49n);
 });
 
+test("flags are there when a store turns the instruction that would overwrite them into another", () => {
+  const state = new Guest().run(
+    assemble((a) => {
+      a.emit("XOR", "eax", "eax"); // other flags than the ADD gives
+      a.emit("ADD", mem({ label: "patch", bits: 8 }), 0x60); // SUB EAX, EAX (2B C0) becomes MOV EAX, EAX (8B C0)
+      a.label("patch");
+      a.db(0x2b, 0xc0);
+      a.emit("PUSHF");
+      a.emit("POP", "rdx");
+    }),
+  );
+  // 2B + 60 = 8B: SF and OF, even parity, no carry.
+  assert.equal(state.gpr.rdx & BigInt(ARITHMETIC), 0x884n);
+});
+
 test("code rewritten through another mapping of its page is decoded anew", () => {
   const guest = new Guest();
   const state = guest.run(
