@@ -34,7 +34,7 @@ export interface CpuidContext {
   readonly xcr0: number;
 }
 
-/** Input frequency of the local APIC's timer in Hz: the "core crystal clock" of leaf 0x15. */
+/** Input frequency of the local APIC timer in Hz, the "core crystal clock" of leaf 0x15: devices/interrupts/lapic-timer.ts. */
 const APIC_TIMER_HZ = 1_000_000_000;
 export const PHYSICAL_ADDRESS_BITS = 40;
 export const LINEAR_ADDRESS_BITS = 48;

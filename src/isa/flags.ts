@@ -31,34 +31,3 @@ export const ID = 1 << 21;
 export const ARITHMETIC = CF | PF | AF | ZF | SF | OF;
 
 export const AUX = { overflow: 1 << 0, carry: 1 << 1, adjust: 1 << 3, parity: 8, sign: 16 } as const;
-
-/** The kept form of the arithmetic flags in `rflags`. */
-export function packFlags(rflags: number): { result: bigint; aux: number } {
-  const zf = (rflags & ZF) !== 0 ? 1 : 0;
-  const cf = (rflags & CF) !== 0 ? 1 : 0;
-  const of = (rflags & OF) !== 0 ? 1 : 0;
-  const pf = (rflags & PF) !== 0 ? 1 : 0;
-  const aux =
-    (cf ^ of) |
-    (cf << 1) |
-    ((rflags & AF) !== 0 ? AUX.adjust : 0) |
-    ((pf ^ zf) << AUX.parity) |
-    ((rflags & SF) !== 0 ? 1 << AUX.sign : 0);
-  return { result: zf === 1 ? 0n : 1n, aux };
-}
-
-/** The arithmetic flags of a kept form, at their places in RFLAGS. */
-export function unpackFlags(result: bigint, aux: number): number {
-  let flags = 0;
-  if ((aux & AUX.carry) !== 0) flags |= CF;
-  if (((aux + 1) & 2) !== 0) flags |= OF;
-  if ((aux & AUX.adjust) !== 0) flags |= AF;
-  if (result === 0n) flags |= ZF;
-  if (result < 0n !== ((aux >> AUX.sign) & 1) > 0) flags |= SF;
-  let byte = Number(result & 0xffn) ^ ((aux >> AUX.parity) & 0xff);
-  byte ^= byte >> 4;
-  byte ^= byte >> 2;
-  byte ^= byte >> 1;
-  if ((byte & 1) === 0) flags |= PF;
-  return flags;
-}

@@ -5,13 +5,16 @@
  * compute. The data window that instructions are meant to hit lies in reach of RIP-relative addressing, and once more
  * below 2 GiB for 32-bit addresses. Around it: a page that can only be read, then unmapped pages.
  *
- *   low alias / BASE + WINDOW_DISTANCE:  [unmapped] [read-only] [page A] [page B] [unmapped]
+ *   16-bit and low alias / BASE + WINDOW_DISTANCE:  [unmapped] [read-only] [page A] [page B] [unmapped]
  *                                                            hot bytes: ^ around the seam of A and B
  */
 
 export const PAGE = 4096;
 const MIB = 1024 * 1024;
 export const RAM_BYTES = 16 * MIB;
+
+/** What ring 3 runs a case's code as: 64-bit mode, or compatibility mode with 32-bit segments. */
+export type CodeBits = 64 | 32;
 
 /** Cases per batch at the most. */
 export const MAX_CASES = 4096;
@@ -27,10 +30,10 @@ export const PHYSICAL = {
   /** Top page of the ring-0 stack; ring 3 reads the exception's frame from it. */
   stack: 0x5000,
   data: 0x6000,
-  pageTables: 0x8000,
   window: 0x10000,
   /** What pages A and B hold before a batch, and again after every wild case. */
   template: 0x14000,
+  pageTables: 0x20000,
   /** Test code; 1 MiB. */
   code: 0x100000,
   inputs: 2 * MIB,
@@ -45,7 +48,11 @@ export const WINDOW_DISTANCE = 0x1001_0000;
 /** The first of four pages: unmapped, read-only, A, B (then unmapped again). */
 export const WINDOW_HIGH = BASE + BigInt(WINDOW_DISTANCE);
 export const WINDOW_LOW = 0x5a81_0000n;
-export const WINDOW_READ_ONLY = PAGE;
+/** For 16-bit addresses: those that the low alias's addresses have in their low 16 bits. */
+export const WINDOW_16 = 0n;
+/** The runtime and the code area once more, in reach of 32-bit code; as far from this as they are from BASE. */
+export const BASE_32 = 0x6000_0000n;
+export const WINDOW_READ_ONLY = 1 * PAGE;
 /** The seam between A and B, from the window's start: the centre of the hot bytes. */
 export const WINDOW_SEAM = 3 * PAGE;
 /** Bytes on each side of the seam that a case loads and that are compared. */
@@ -61,7 +68,7 @@ export const BLOCK = {
   rflags: 640,
   /** Input: where the case's code begins. Output: RIP of the frame, or 0 where nothing was raised. */
   rip: 648,
-  /** Exception vector, NO_EXCEPTION or HUNG. */
+  /** Output: exception vector, NO_EXCEPTION or HUNG. Input of a 32-bit case: the far pointer to its code. */
   vector: 656,
   errorCode: 664,
   /** After #PF only; else 0. */
@@ -89,10 +96,22 @@ export const DATA = {
   rip: 56,
   errorCode: 64,
   cr2: 72,
+  farEntry: 80,
   scratchTop: 256,
 } as const;
 
 /** A write to this port ends a batch. */
 export const DONE_PORT = 0xe0;
 
-export const SELECTOR = { kernelCode: 0x08, kernelData: 0x10, userData: 0x1b, userCode: 0x23, tss: 0x28 } as const;
+/**
+ * Linux's selectors for ring 3: on a paravirtual KVM they are the host's, whatever the guest's tables say.
+ */
+export const SELECTOR = {
+  kernelCode: 0x08,
+  kernelData: 0x10,
+  /** 32-bit: compatibility mode. */
+  userCode32: 0x23,
+  userData: 0x2b,
+  userCode: 0x33,
+  tss: 0x40,
+} as const;

@@ -143,14 +143,6 @@ export const KVM_RUN_IO = {
   dataOffset: EXIT_OFFSET + 8,
 } as const;
 export const KVM_EXIT_IO_OUT = 1;
-export const KVM_RUN_INTERNAL = { suberror: EXIT_OFFSET, dataCount: EXIT_OFFSET + 4, data: EXIT_OFFSET + 8 } as const;
-export const KVM_RUN_FAIL_ENTRY = { reason: EXIT_OFFSET } as const;
-export const KVM_RUN_MMIO = {
-  address: EXIT_OFFSET,
-  data: EXIT_OFFSET + 8,
-  length: EXIT_OFFSET + 16,
-  isWrite: EXIT_OFFSET + 20,
-} as const;
 
 /** Why KVM_RUN returned [kvm api §5]. */
 export const KVM_EXIT = {
@@ -191,7 +183,6 @@ export const KVM_GET_VCPU_MMAP_SIZE = io(0x04);
 export const KVM_GET_SUPPORTED_CPUID = iowr(0x05, KVM_CPUID2);
 export const KVM_CREATE_VCPU = io(0x41);
 export const KVM_SET_USER_MEMORY_REGION = iow(0x46, KVM_USERSPACE_MEMORY_REGION);
-export const KVM_SET_TSS_ADDR = io(0x47);
 export const KVM_RUN = io(0x80);
 export const KVM_GET_REGS = ior(0x81, KVM_REGS);
 export const KVM_SET_REGS = iow(0x82, KVM_REGS);
@@ -204,6 +195,3 @@ export const KVM_GET_XSAVE = ior(0xa4, { size: KVM_XSAVE_BYTES });
 export const KVM_SET_XSAVE = iow(0xa5, { size: KVM_XSAVE_BYTES });
 export const KVM_GET_XCRS = ior(0xa6, KVM_XCRS);
 export const KVM_SET_XCRS = iow(0xa7, KVM_XCRS);
-
-/** Capabilities [kvm api §4.4]. */
-export const KVM_CAP = { USER_MEMORY: 3, XSAVE: 55, XCRS: 56, SYNC_REGS: 74, IMMEDIATE_EXIT: 136 } as const;

@@ -1,14 +1,11 @@
 /**
  * The local APIC's timer: one-shot, periodic, TSC-deadline. [SDM 3 §11.5.4]
  *
- * The count runs at 1 GHz before division, so one unit is `divisor` guest nanoseconds. Counts are computed from the
+ * The count runs at 1 GHz before division, as CPUID tells the guest (isa/cpuid.ts), so one unit is `divisor` guest nanoseconds. Counts are computed from the
  * time of loading; nothing ticks. Assumes TSC = now() * tscHz / 1e9, as the clock's contract says.
  */
 
 import { type LapicContext, LVT_MASKED, LVT_TIMER } from "./lapic-state.ts";
-
-/** The timer's input frequency in Hz, as CPUID leaves 0x15 and 0x40000010 should report it. */
-export const APIC_TIMER_HZ = 1_000_000_000;
 
 const PERIODIC = 1;
 const TSC_DEADLINE = 2;

@@ -42,7 +42,7 @@ export const STUB_BYTES = 32;
 export const TABLES = 0x20_0000;
 export const PRISTINE_TABLES = 0x30_0000;
 export const TABLES_BYTES = 0x1_0000;
-export const GDT = TABLES;
+export const GDT = TABLES + 0;
 export const IDT = TABLES + 0x1000;
 export const TSS = TABLES + 0x2000;
 /** Offset of the I/O permission bitmap in the TSS; it covers all ports, all of them refused. */
