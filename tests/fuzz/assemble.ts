@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   BASE,
+  BASE_32,
   BLOCK,
   DATA,
   HOT_REACH,
@@ -20,6 +21,7 @@ import {
 
 const SYMBOLS: Readonly<Record<string, number | bigint>> = {
   BASE,
+  BASE_32,
   RUNTIME_PAGE: PHYSICAL.runtime,
   DATA_PAGE: PHYSICAL.data,
   STACK_PAGE: PHYSICAL.stack,
@@ -41,6 +43,7 @@ const SYMBOLS: Readonly<Record<string, number | bigint>> = {
   DATA_OUTPUT: DATA.output,
   DATA_REMAINING: DATA.remaining,
   DATA_ENTRY: DATA.entry,
+  DATA_FAR_ENTRY: DATA.farEntry,
   DATA_RBX: DATA.savedRbx,
   DATA_CR2: DATA.cr2,
   DATA_RAX: DATA.savedRax,

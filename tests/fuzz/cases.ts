@@ -5,9 +5,9 @@
  */
 
 import type { GeneratedInstruction, Generator } from "./generator.ts";
-import { type Batch, CODE_ADDRESS, FINISHED, WINDOW_BYTES } from "./image.ts";
+import { type Batch, CODE_ADDRESS, CODE_ADDRESS_32, ENTER_32, FINISHED, FINISHED_32, WINDOW_BYTES } from "./image.ts";
 import { InputMaker } from "./inputs.ts";
-import { BASE, BLOCK, CODE_BYTES, MAX_CASES, WINDOW_DISTANCE, WINDOW_SEAM } from "./layout.ts";
+import { BASE, BLOCK, CODE_BYTES, type CodeBits, MAX_CASES, SELECTOR, WINDOW_DISTANCE, WINDOW_SEAM } from "./layout.ts";
 import { Random } from "./random.ts";
 
 const SLOT_BYTES = 256;
@@ -30,7 +30,10 @@ const CODE_LOW = Number(CODE_ADDRESS & 0xffff_ffffn);
 const CODE_HIGH = Number(CODE_ADDRESS >> 32n);
 const WINDOW_SEAM_LOW = Number(BASE & 0xffff_ffffn) + WINDOW_DISTANCE + WINDOW_SEAM;
 /** From the end of a case's code, the jump's displacement is this less the code's offset. */
-const FINISH_DISTANCE = Number(FINISHED - CODE_ADDRESS) - JMP_BYTES;
+const FINISH_DISTANCE = {
+  64: Number(FINISHED - CODE_ADDRESS) - JMP_BYTES,
+  32: Number(FINISHED_32 - CODE_ADDRESS_32) - JMP_BYTES,
+} as const;
 /** How many instructions: often one, at most six. */
 const LENGTHS = [1, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6];
 
@@ -80,6 +83,7 @@ export interface CaseCode {
 /** One case by itself. */
 export interface TestCase extends CaseCode {
   readonly number: number;
+  readonly bits: CodeBits;
   /** BLOCK.size bytes. */
   readonly input: Uint8Array;
 }
@@ -119,14 +123,18 @@ export class CaseMaker {
   constructor(seed: number, generator: Generator) {
     this.seed = seed;
     this.#generator = generator;
-    this.inputs = new InputMaker(new Random().seed(seed, -1));
+    this.inputs = new InputMaker(new Random().seed(seed, -1), generator.bits);
     this.window = this.inputs.window(WINDOW_BYTES);
+  }
+
+  get bits(): CodeBits {
+    return this.#generator.bits;
   }
 
   /** The case of this number. */
   make(number: number): TestCase {
     const code = this.#codeOf(number);
-    return { number, input: this.#input(number, code), ...code };
+    return { number, bits: this.bits, input: this.#input(number, code), ...code };
   }
 
   /** `count` cases from number `start`, at most BATCH_CASES. */
@@ -142,14 +150,14 @@ export class CaseMaker {
       if (distinct.at(-1) !== code) distinct.push(code);
     }
     const inputs = new Uint8Array(words.buffer, 0, count * BLOCK.size);
-    const batch = { count, inputs, window: this.window, ...layOut(distinct) };
+    const batch = { count, inputs, window: this.window, ...layOut(distinct, this.bits) };
     return {
       start,
       batch,
       codes,
       test: (index) => {
         const input = inputs.slice(index * BLOCK.size, (index + 1) * BLOCK.size);
-        return { number: start + index, input, ...(codes[index] ?? this.#codeOf(start + index)) };
+        return { number: start + index, bits: this.bits, input, ...(codes[index] ?? this.#codeOf(start + index)) };
       },
     };
   }
@@ -163,7 +171,7 @@ export class CaseMaker {
   ): TestCase {
     const codeOffset = this.#place(number);
     const made = { codeOffset, code, instructions, finalUndefined, anyUndefined: anyUndefined(instructions) };
-    return { number, input: this.#input(number, made), ...made };
+    return { number, bits: this.bits, input: this.#input(number, made), ...made };
   }
 
   #input(number: number, code: CaseCode): Uint8Array {
@@ -175,9 +183,16 @@ export class CaseMaker {
   /** Writes the state of this number; the roles are those of its code. */
   #state(number: number, { instructions, codeOffset }: CaseCode, words: Int32Array, at: number): void {
     this.inputs.fill(this.#random.seed(this.seed ^ STATE_SEED, number), words, at);
-    // The code area ends below the next 4 GiB boundary.
-    words[at + BLOCK.rip / 4] = CODE_LOW + codeOffset;
-    words[at + BLOCK.rip / 4 + 1] = CODE_HIGH;
+    if (this.#generator.bits === 64) {
+      // The code area ends below the next 4 GiB boundary.
+      words[at + BLOCK.rip / 4] = CODE_LOW + codeOffset;
+      words[at + BLOCK.rip / 4 + 1] = CODE_HIGH;
+    } else {
+      words[at + BLOCK.rip / 4] = Number(ENTER_32 & 0xffff_ffffn);
+      words[at + BLOCK.rip / 4 + 1] = Number(ENTER_32 >> 32n);
+      words[at + BLOCK.vector / 4] = Number(CODE_ADDRESS_32) + codeOffset;
+      words[at + BLOCK.vector / 4 + 1] = SELECTOR.userCode32;
+    }
     if (instructions.some(({ wild }) => wild)) words[at + BLOCK.wild / 4] = 1;
   }
 
@@ -243,11 +258,11 @@ export class CaseMaker {
 export function toBatch(cases: readonly TestCase[], window: Uint8Array): Batch {
   const inputs = new Uint8Array(cases.length * BLOCK.size);
   for (const [index, { input }] of cases.entries()) inputs.set(input, index * BLOCK.size);
-  return { count: cases.length, inputs, window, ...layOut(cases) };
+  return { count: cases.length, inputs, window, ...layOut(cases, cases[0]?.bits ?? 64) };
 }
 
 /** The code area's part that holds these, each closed by its jump. */
-function layOut(codes: readonly CaseCode[]): Pick<Batch, "code" | "codeOffset"> {
+function layOut(codes: readonly CaseCode[], bits: CodeBits): Pick<Batch, "code" | "codeOffset"> {
   const from = codes.reduce((least, { codeOffset }) => Math.min(least, codeOffset), CODE_BYTES);
   const to = codes.reduce((most, { codeOffset, code }) => Math.max(most, codeOffset + code.length), 0) + JMP_BYTES;
   const area = new Uint8Array(to - from).fill(INT3);
@@ -256,7 +271,7 @@ function layOut(codes: readonly CaseCode[]): Pick<Batch, "code" | "codeOffset"> 
     area.set(code, codeOffset - from);
     const end = codeOffset - from + code.length;
     area[end] = JMP;
-    view.setInt32(end + 1, FINISH_DISTANCE - (from + end), true);
+    view.setInt32(end + 1, FINISH_DISTANCE[bits] - (from + end), true);
   }
   return { code: area, codeOffset: from };
 }

@@ -1,10 +1,10 @@
-/** Random encodings of the instruction table's forms, for 64-bit mode at ring 3. */
+/** Random encodings of the instruction table's forms, for 64-bit mode or compatibility mode at ring 3. */
 
 import { AF, ARITHMETIC, CF, IF, IOPL, PF, ZF } from "../../src/isa/flags.ts";
 import { type Form, type Instruction, parseForm } from "../../src/isa/instruction.ts";
 import type { CaseContext, GeneratedInstruction, Generator } from "./generator.ts";
 import { ROLE } from "./inputs.ts";
-import { WINDOW_LOW, WINDOW_SEAM } from "./layout.ts";
+import { type CodeBits, WINDOW_LOW, WINDOW_SEAM } from "./layout.ts";
 import type { Random } from "./random.ts";
 
 /**
@@ -14,7 +14,7 @@ import type { Random } from "./random.ts";
 const EXCLUDED = new RegExp(
   "^(CPUID|RDTSCP?|RDRAND|RDSEED|RDPID|RDPMC|XGETBV|INT|INT1|INTO|IRET[DQ]?|SYSCALL|SYSENTER|SYSRET|SYSEXIT|LAR|LSL|" +
     "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|(CALL|JMP) far.*|RETF.*|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|VMM?CALL|" +
-    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S)$",
+    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S|L[DE]S)$",
 );
 /** Results within a bound, or with fields that are the host's: nothing may follow that makes more of the difference. */
 const APPROXIMATE = /^(RCP|RSQRT)[PS]S$|^(F2XM1|FYL2X|FYL2XP1|FPTAN|FPATAN|FSIN|FCOS|FSINCOS|FNSTENV|FNSAVE)$/;
@@ -37,9 +37,10 @@ const IMMEDIATES = [
   0, 1, -1, 2, 7, 8, 15, 16, 31, 32, 33, 63, 64, 127, -128, 128, 255, 256, 0x7fff, -0x8000, 0x7fffffff,
 ];
 
-/** Whether a form can be fuzzed at ring 3 in 64-bit mode. */
-export function isFuzzable(form: Form): boolean {
-  if (form.instruction.system || form.not64 || EXCLUDED.test(form.instruction.name)) return false;
+/** Whether a form can be fuzzed at ring 3, in 64-bit or in compatibility mode. */
+export function isFuzzable(form: Form, bits: CodeBits): boolean {
+  if (form.instruction.system || (bits === 64 ? form.not64 : form.only64) || EXCLUDED.test(form.instruction.name))
+    return false;
   return !form.operands.some((operand) => ["S", "C", "D", "A"].includes(operand.place));
 }
 
@@ -50,6 +51,7 @@ export function formName(form: Form): string {
 /** What encoding a form asks again and again, worked out once. */
 interface FormPlan {
   readonly form: Form;
+  readonly bits: CodeBits;
   readonly name: string;
   /** Takes REP prefixes as such. */
   readonly string: boolean;
@@ -75,7 +77,7 @@ interface FormPlan {
   readonly aligned: boolean;
 }
 
-function plan(form: Form): FormPlan {
+function plan(form: Form, bits: CodeBits): FormPlan {
   const { instruction, operands } = form;
   const mnemonic = instruction.name.split(" ")[0] ?? "";
   const sizes = new Set(operands.map((operand) => operand.size));
@@ -84,6 +86,7 @@ function plan(form: Form): FormPlan {
   const pushesFlags = mnemonic.startsWith("PUSHF");
   return {
     form,
+    bits,
     name: formName(form),
     string,
     sized:
@@ -116,6 +119,7 @@ interface Encoding {
 }
 
 export class FormGenerator implements Generator {
+  readonly bits: CodeBits;
   readonly forms: readonly Form[];
   readonly #plans: readonly FormPlan[];
   readonly #byInstruction: readonly (readonly FormPlan[])[];
@@ -124,7 +128,8 @@ export class FormGenerator implements Generator {
    * `only` selects by mnemonic, or by the beginning of a form's name; `without` leaves such out, separated by commas.
    * Case does not matter.
    */
-  constructor(instructions: readonly Instruction[], only?: string, without = "") {
+  constructor(instructions: readonly Instruction[], only?: string, without = "", bits: CodeBits = 64) {
+    this.bits = bits;
     const wanted = only?.toLowerCase();
     const unwanted = without
       .toLowerCase()
@@ -134,9 +139,9 @@ export class FormGenerator implements Generator {
     for (const instruction of instructions) {
       const plans = instruction.forms
         .map((text) => parseForm(instruction, text))
-        .filter((form) => isFuzzable(form) && (wanted === undefined || matches(form, wanted)))
+        .filter((form) => isFuzzable(form, bits) && (wanted === undefined || matches(form, wanted)))
         .filter((form) => !unwanted.some((name) => matches(form, name)))
-        .map(plan);
+        .map((form) => plan(form, bits));
       if (plans.length > 0) groups.push(plans);
     }
     this.#byInstruction = groups;
@@ -146,8 +151,8 @@ export class FormGenerator implements Generator {
 
   /** A generator of one form only. */
   withForm(form: Form): Generator {
-    const only = plan(form);
-    return { generate: (context) => encode(only, context) };
+    const only = plan(form, this.bits);
+    return { bits: this.bits, generate: (context) => encode(only, context) };
   }
 
   generate(context: CaseContext): GeneratedInstruction {
@@ -170,13 +175,18 @@ function matches(form: Form, wanted: string): boolean {
 function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   const { random } = context;
   const { form } = chosen;
+  const long = chosen.bits === 64;
   const encoding: Encoding = { prefixes: [], tail: [], rex: 0 };
   const { prefixes, tail } = encoding;
   const usesMemory = form.modrm && (form.rm === "memory" || (form.rm === "both" && random.chance(0.5)));
 
-  const address32 = (usesMemory || chosen.string || chosen.absolute) && random.chance(0.04);
-  if (address32) prefixes.push(0x67);
-  if (random.chance(0.05)) prefixes.push(random.chance(0.6) ? 0x64 + random.below(2) : random.pick(SEGMENT_PREFIXES));
+  const shortAddress = (usesMemory || chosen.string || chosen.absolute) && random.chance(long ? 0.04 : 0.2);
+  if (shortAddress) prefixes.push(0x67);
+  if (random.chance(0.05)) {
+    // In compatibility mode FS and GS hold null selectors, or what the host keeps there.
+    const based = random.chance(0.6) && long;
+    prefixes.push(based ? 0x64 + random.below(2) : random.pick(SEGMENT_PREFIXES));
+  }
   if (chosen.string && random.chance(0.5)) prefixes.push(0xf2 + random.below(2));
   const operandSize = sizeOf(chosen, random);
   if (operandSize === 16) prefixes.push(0x66);
@@ -186,28 +196,30 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   if (chosen.mandatory !== 0) prefixes.push(chosen.mandatory);
 
   // Where W does not select, it is ignored.
-  if (chosen.sized || chosen.wide ? operandSize === 64 : random.chance(0.1)) encoding.rex |= 8;
+  if (long && (chosen.sized || chosen.wide ? operandSize === 64 : random.chance(0.1))) encoding.rex |= 8;
   let opcode = form.opcode;
   if (form.opcodeRegister) {
-    const number = random.below(16);
+    const number = random.below(long ? 16 : 8);
     opcode |= number & 7;
     encoding.rex |= number >> 3;
   }
   let ripRelative = -1;
   if (form.exact !== undefined) tail.push(form.exact);
   else if (form.modrm) {
-    const reg = form.digit ?? random.below(16);
+    const reg = form.digit ?? random.below(long ? 16 : 8);
     if (form.digit === undefined) encoding.rex |= (reg >> 3) << 2;
-    else if (random.chance(0.1)) encoding.rex |= 4;
-    if (usesMemory) ripRelative = memory(encoding, reg & 7, context, address32, chosen.aligned && random.chance(0.9));
+    else if (long && random.chance(0.1)) encoding.rex |= 4;
+    if (usesMemory && !long && shortAddress) memory16(tail, reg & 7, random, chosen.aligned);
+    else if (usesMemory)
+      ripRelative = memory(encoding, reg & 7, context, long, shortAddress, chosen.aligned && random.chance(0.9));
     else {
-      const rm = chosen.indirect ? register(random, context.roles, ROLE.code) : random.below(16);
+      const rm = chosen.indirect ? register(context, ROLE.code, long) : random.below(long ? 16 : 8);
       encoding.rex |= rm >> 3;
       tail.push(0xc0 | ((reg & 7) << 3) | (rm & 7));
     }
   }
-  const branchBytes = immediates(chosen, tail, operandSize, random, address32);
-  if (encoding.rex !== 0 || random.chance(0.2)) prefixes.push(0x40 | encoding.rex);
+  const branchBytes = immediates(chosen, tail, operandSize, random, shortAddress);
+  if (long && (encoding.rex !== 0 || random.chance(0.2))) prefixes.push(0x40 | encoding.rex);
   prefixes.push(...chosen.map, opcode);
   const tailStart = prefixes.length;
   const length = tailStart + tail.length;
@@ -227,15 +239,15 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   return { bytes, name, undefinedFlags, readsFlags, definesFlags, approximate, wild, jumps, branchBytes };
 }
 
-function sizeOf({ form, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {
+function sizeOf({ form, bits, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {
   // With a 16-bit target a jump leaves the code, and AMD and Intel differ there.
-  if (relative || form.force64) return 64;
+  if (relative || form.force64) return bits;
   if (sized) {
     const roll = random.below(8);
-    if (roll < 3) return 64;
+    if (roll < 3) return bits;
     return roll < 5 && form.prefix !== "NP" && form.prefix !== "66" ? 16 : 32;
   }
-  return wide && random.chance(0.5) ? 64 : 32;
+  return wide && random.chance(0.5) ? bits : 32;
 }
 
 /** AND [RSP], so that a pushed image of RFLAGS does not show IF and IOPL: on a paravirtual KVM they are the host's. */
@@ -261,27 +273,34 @@ function nearby(random: Random, aligned = false): number {
 function memory(
   encoding: Encoding,
   reg: number,
-  { random, roles }: CaseContext,
-  address32: boolean,
+  context: CaseContext,
+  long: boolean,
+  shortAddress: boolean,
   aligned: boolean,
 ): number {
+  const { random } = context;
   const bytes = encoding.tail;
   const pushDisplacement = (value: number): void => {
     bytes.push(value & 255, (value >> 8) & 255, (value >> 16) & 255, (value >> 24) & 255);
   };
+  const pushAbsolute = (): void => pushDisplacement(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random, aligned));
   const kind = random.below(16);
-  if (kind === 0 && !address32) {
+  if (kind === 0 && !shortAddress) {
     bytes.push((reg << 3) | 5);
+    if (!long) {
+      pushAbsolute();
+      return -1;
+    }
     pushDisplacement(nearby(random, aligned));
     return 1;
   }
   if (kind === 1) {
     // No base: an absolute address below 2 GiB.
     bytes.push((reg << 3) | 4, 0x25);
-    pushDisplacement(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random, aligned));
+    pushAbsolute();
     return -1;
   }
-  const base = register(random, roles, ROLE.pointer);
+  const base = register(context, ROLE.pointer, long);
   encoding.rex |= base >> 3;
   // RSP and R12 as a base need a SIB byte; RBP and R13 need a displacement.
   const sib = (base & 7) === 4 || kind < 7;
@@ -289,8 +308,8 @@ function memory(
   if (mod === 0 && (base & 7) === 5) mod = 1;
   bytes.push((mod << 6) | (reg << 3) | (sib ? 4 : base & 7));
   if (sib) {
-    let index = random.chance(aligned ? 0.9 : 0.3) ? 4 : register(random, roles, ROLE.small);
-    if (index === 4 && random.chance(0.3)) index = 12;
+    let index = random.chance(aligned ? 0.9 : 0.3) ? 4 : register(context, ROLE.small, long);
+    if (index === 4 && random.chance(0.3) && long) index = 12;
     encoding.rex |= (index >> 3) << 1;
     bytes.push((random.below(4) << 6) | ((index & 7) << 3) | (base & 7));
   }
@@ -299,12 +318,26 @@ function memory(
   return -1;
 }
 
+/** Appends ModRM and displacement with a 16-bit address [SDM 2 table 2-1]. */
+function memory16(bytes: number[], reg: number, random: Random, aligned: boolean): void {
+  const pushDisplacement = (value: number): void => {
+    bytes.push(value & 255, (value >> 8) & 255);
+  };
+  const rm = random.below(8);
+  const mod = random.below(3);
+  bytes.push((mod << 6) | (reg << 3) | rm);
+  if (mod === 0 && rm === 6) pushDisplacement(WINDOW_SEAM + nearby(random, aligned));
+  else if (mod === 1) bytes.push(nearby(random, aligned) & 255);
+  else if (mod === 2) pushDisplacement(random.chance(0.1) ? random.u32() : nearby(random, aligned));
+}
+
 /** A register's number; one of `role` where there is one, nine times of ten. */
-function register(random: Random, roles: readonly number[], role: number): number {
-  const first = random.below(16);
+function register({ random, roles }: CaseContext, role: number, long: boolean): number {
+  const last = long ? 15 : 7;
+  const first = random.below(last + 1);
   if (random.chance(0.05)) return first;
-  for (let i = 0; i < 16; i++) {
-    const candidate = (first + i) & 15;
+  for (let i = 0; i <= last; i++) {
+    const candidate = (first + i) & last;
     if (roles[candidate] === role) return candidate;
   }
   return first;
@@ -314,11 +347,11 @@ const IMMEDIATE_BYTES: Readonly<Record<string, number>> = { b: 1, bs: 1, w: 2, d
 
 /** Appends immediates, offsets and branch displacements; gives the bytes of the last. */
 function immediates(
-  { form }: FormPlan,
+  { form, bits }: FormPlan,
   bytes: number[],
   operandSize: number,
   random: Random,
-  address32: boolean,
+  shortAddress: boolean,
 ): 0 | 1 | 4 {
   let branchBytes: 0 | 1 | 4 = 0;
   const push = (value: number, count: number): void => {
@@ -333,7 +366,7 @@ function immediates(
       branchBytes = size === "b" ? 1 : 4;
       push(0, branchBytes);
     } else if (place === "O") {
-      push(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random), address32 ? 4 : 8);
+      push(Number(WINDOW_LOW) + WINDOW_SEAM + nearby(random), (shortAddress ? bits / 2 : bits) / 8);
     }
   }
   return branchBytes;

@@ -1,5 +1,6 @@
 /** What the fuzzer asks of a source of random instructions. */
 
+import type { CodeBits } from "./layout.ts";
 import type { Random } from "./random.ts";
 import type { Role } from "./inputs.ts";
 
@@ -36,6 +37,7 @@ export interface GeneratedInstruction {
 }
 
 export interface Generator {
+  readonly bits: CodeBits;
   /** A random instruction. May throw only where no form is left to choose. */
   generate(context: CaseContext): GeneratedInstruction;
 }

@@ -6,6 +6,7 @@
 import type { CpuState, SegmentState } from "../../src/cpu/vcpu.ts";
 import {
   BASE,
+  BASE_32,
   BLOCK,
   BLOCKS_BYTES,
   CODE_BYTES,
@@ -14,6 +15,7 @@ import {
   PAGE,
   PHYSICAL,
   SELECTOR,
+  WINDOW_16,
   WINDOW_HIGH,
   WINDOW_LOW,
 } from "./layout.ts";
@@ -21,11 +23,16 @@ import { RUNTIME_BASE64 } from "./runtime-bytes.ts";
 
 /** Where a case's code jumps when it is through: `finished` in runtime.s. */
 export const FINISHED = BASE + BigInt(PHYSICAL.runtime) + 0x800n;
+/** The same for 32-bit code: `finished_32` in runtime.s. */
+export const FINISHED_32 = BASE_32 + BigInt(PHYSICAL.runtime) + 0xa00n;
+/** Where the runtime goes on to reach 32-bit code: `enter_32`. */
+export const ENTER_32 = BASE + BigInt(PHYSICAL.runtime) + 0xb00n;
 /** Where ring 3 goes on after an exception. */
 export function handlerAddress(vector: number): bigint {
   return BASE + BigInt(PHYSICAL.runtime) + 0xc00n + BigInt(vector * 16);
 }
 export const CODE_ADDRESS = BASE + BigInt(PHYSICAL.code);
+export const CODE_ADDRESS_32 = BASE_32 + BigInt(PHYSICAL.code);
 export const INPUT_ADDRESS = BASE + BigInt(PHYSICAL.inputs);
 export const OUTPUT_ADDRESS = BASE + BigInt(PHYSICAL.outputs);
 
@@ -108,12 +115,18 @@ export function writeSystem(ram: Uint8Array): void {
   map(PHYSICAL.runtime, USER);
   for (const page of [PHYSICAL.stack, PHYSICAL.data]) map(page, USER | WRITE | NX);
   for (let offset = 0; offset < CODE_BYTES; offset += PAGE) map(PHYSICAL.code + offset, USER);
+  for (const page of [
+    PHYSICAL.runtime,
+    ...Array.from({ length: CODE_BYTES / PAGE }, (_, i) => PHYSICAL.code + i * PAGE),
+  ]) {
+    tables.map(BASE_32 + BigInt(page), page, USER);
+  }
   const large = 2 * 1024 * 1024;
   for (let offset = 0; offset < BLOCKS_BYTES; offset += large) {
     map(PHYSICAL.inputs + offset, USER | NX | LARGE);
     map(PHYSICAL.outputs + offset, USER | WRITE | NX | LARGE);
   }
-  for (const window of [WINDOW_HIGH, WINDOW_LOW]) {
+  for (const window of [WINDOW_HIGH, WINDOW_LOW, WINDOW_16]) {
     for (let page = 0; page < 3; page++) {
       const bits = page === 0 ? USER | NX : USER | WRITE | NX;
       tables.map(window + BigInt((page + 1) * PAGE), PHYSICAL.window + page * PAGE, bits);
@@ -124,8 +137,11 @@ export function writeSystem(ram: Uint8Array): void {
     0n,
     0x00af_9b00_0000_ffffn, // kernel code, 64-bit
     0x00cf_9300_0000_ffffn, // kernel data
+    0n,
+    0x00cf_fb00_0000_ffffn, // user code, 32-bit
     0x00cf_f300_0000_ffffn, // user data
     0x00af_fb00_0000_ffffn, // user code, 64-bit
+    0n,
     // A busy 64-bit TSS of 104 bytes [SDM 3 §8.2.3].
     0x0000_8b00_0000_0067n | ((tss & 0xff_ffffn) << 16n) | (((tss >> 24n) & 0xffn) << 56n),
     tss >> 32n,
@@ -255,7 +271,7 @@ export function startState(): CpuState {
       ldtr: NULL_SEGMENT,
       tr: segment(SELECTOR.tss, 0x008b, BASE + BigInt(PHYSICAL.tss), 0x67),
     },
-    gdtr: { base: BASE + BigInt(PHYSICAL.gdt), limit: 7 * 8 - 1 },
+    gdtr: { base: BASE + BigInt(PHYSICAL.gdt), limit: 10 * 8 - 1 },
     idtr: { base: BASE + BigInt(PHYSICAL.idt), limit: 32 * 16 - 1 },
     cr0: CR0,
     cr2: 0n,

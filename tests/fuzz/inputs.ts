@@ -3,8 +3,8 @@
  * boundaries more often than chance would have it; XMM lanes that are special floating-point values.
  */
 
-import { BLOCK, HOT_REACH, PAGE, WINDOW_HIGH, WINDOW_LOW, WINDOW_SEAM } from "./layout.ts";
-import { FINISHED } from "./image.ts";
+import { BLOCK, type CodeBits, HOT_REACH, PAGE, WINDOW_HIGH, WINDOW_LOW, WINDOW_SEAM } from "./layout.ts";
+import { FINISHED, FINISHED_32 } from "./image.ts";
 import type { Random } from "./random.ts";
 
 /**
@@ -68,7 +68,10 @@ export class InputMaker {
   readonly #poolWords = new Int32Array(this.#pool.buffer);
   readonly roles: Role[] = new Array<Role>(16).fill(ROLE.any);
 
-  constructor(random: Random) {
+  readonly #bits: CodeBits;
+
+  constructor(random: Random, bits: CodeBits) {
+    this.#bits = bits;
     const view = new DataView(this.#pool.buffer);
     for (let at = 0; at < POOL_BYTES; at += 16) {
       const kind = random.below(13);
@@ -136,9 +139,10 @@ export class InputMaker {
       if (role === ROLE.pointer) this.#pointer(random, words, place, register === RSP);
       else if (role === ROLE.small) words[place] = random.below(random.chance(0.3) ? 80 : 12);
       else if (role === ROLE.code) {
-        words[place] = FINISHED_LOW;
+        words[place] = this.#bits === 64 ? FINISHED_LOW : Number(FINISHED_32);
         words[place + 1] = FINISHED_HIGH;
       } else this.#value(random, words, place);
+      if (this.#bits === 32) words[place + 1] = 0;
     }
     if (random.chance(0.3)) this.#returnAddress(words, at);
     // Arithmetic flags at random; DF sometimes; AC rarely.
@@ -158,8 +162,8 @@ export class InputMaker {
     const high = words[at + BLOCK.gpr / 4 + 2 * RSP + 1] !== 0;
     const place = rsp - (high ? SEAM_HIGH[0] : SEAM_LOW) + HOT_REACH;
     if (place < 0 || place > BLOCK.hotBytes - 8 || (place & 3) !== 0) return;
-    words[at + (BLOCK.hot + place) / 4] = FINISHED_LOW;
-    words[at + (BLOCK.hot + place) / 4 + 1] = FINISHED_HIGH;
+    words[at + (BLOCK.hot + place) / 4] = this.#bits === 64 ? FINISHED_LOW : Number(FINISHED_32);
+    if (this.#bits === 64) words[at + (BLOCK.hot + place) / 4 + 1] = FINISHED_HIGH;
   }
 
   /** x87 registers in use: values of the pool as significands under near exponents, any precision and rounding. */
@@ -211,7 +215,7 @@ export class InputMaker {
       if (roll < 200) delta &= ~15;
       else if (stack) delta &= ~7;
     }
-    const high = random.chance(0.7);
+    const high = random.chance(0.7) && this.#bits === 64;
     words[place] = (high ? SEAM_HIGH[0] : SEAM_LOW) + delta;
     words[place + 1] = high ? SEAM_HIGH[1] : 0;
   }

@@ -20,7 +20,7 @@ import {
   writeHungFrame,
   writeSystem,
 } from "./image.ts";
-import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
+import { BASE, CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
 
 /** How often it is looked whether a case makes progress. A whole batch takes some tens of milliseconds. */
 const ALARM_MILLISECONDS = 1000;
@@ -112,6 +112,8 @@ export class KvmEngine implements Ring3Engine {
       writeHungFrame(this.#ram, rip, read("rsp"), read("rflags"));
       regs.setBigUint64(KVM_REGS.offset.rip, handlerAddress(HUNG), true);
       this.#vcpu.writeRegs();
+    } else if (rip < BASE) {
+      throw new Error(`run a batch on KVM: 32-bit code at 0x${rip.toString(16)} does not end, wanted an OUT`);
     }
   }
 

@@ -1,7 +1,10 @@
 /**
  * The fuzzer: random instruction sequences on the portable engine and on the processor itself, compared.
  *
- *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--form ADD] [--without "ENTER,AND 80"] [--engine wasm|kvm]
+ *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--bits 64|32] [--form ADD] [--without "ENTER,AND 80"] [--engine wasm|kvm]
+ * `--bits 32` runs compatibility mode. A paravirtual KVM emulates it: x87, MMX and SSE raise #UD there, and the rest is
+ * the emulator's.
+ *
  *     npm run fuzz -- --record tests/vectors/ring3.json [--vectors 4]
  *     npm run fuzz -- --replay tests/vectors/ring3.json
  */
@@ -17,7 +20,7 @@ import { formName, FormGenerator } from "./form-generator.ts";
 import type { Ring3Engine } from "./image.ts";
 import { InterpreterEngine } from "./interpreter-engine.ts";
 import { KvmEngine } from "./kvm-engine.ts";
-import { BLOCK, NO_EXCEPTION } from "./layout.ts";
+import { BLOCK, type CodeBits, NO_EXCEPTION } from "./layout.ts";
 import { REGRESSIONS, type Regression } from "./regressions.ts";
 import { describeFailure } from "./report.ts";
 import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
@@ -39,6 +42,12 @@ function integer(name: string, text: string, minimum: number): number {
   return value;
 }
 
+function codeBits(text: string): CodeBits {
+  if (text === "64") return 64;
+  if (text === "32") return 32;
+  throw new IsolaError({ code: "option-invalid", message: `read --bits: found "${text}", wanted 64 or 32` });
+}
+
 function openEngine(name: string): Ring3Engine {
   if (name === "kvm") return new KvmEngine();
   if (name === "wasm") return new InterpreterEngine();
@@ -53,6 +62,7 @@ function main(): number {
       start: { type: "string", default: "0" },
       form: { type: "string" },
       without: { type: "string" },
+      bits: { type: "string", default: "64" },
       engine: { type: "string", default: "wasm" },
       failures: { type: "string", default: "5" },
       record: { type: "string" },
@@ -62,7 +72,7 @@ function main(): number {
     },
   });
   const seed = integer("seed", values.seed, 0);
-  const generator = new FormGenerator(INSTRUCTIONS, values.form, values.without);
+  const generator = new FormGenerator(INSTRUCTIONS, values.form, values.without, codeBits(values.bits));
   if (generator.forms.length === 0) {
     throw new IsolaError({
       code: "option-invalid",
@@ -80,6 +90,7 @@ function main(): number {
   using expected = new KvmEngine();
   using actual = openEngine(values.engine);
   const selection = [
+    values.bits === "64" ? "" : ` --bits ${values.bits}`,
     values.form === undefined ? "" : ` --form "${values.form}"`,
     values.without === undefined ? "" : ` --without "${values.without}"`,
   ].join("");

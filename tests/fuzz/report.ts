@@ -4,12 +4,12 @@ import { Decoder, DecoderOptions, Formatter, FormatterSyntax } from "iced-x86";
 import { GPR_NAMES } from "../../src/cpu/vcpu.ts";
 import type { TestCase } from "./cases.ts";
 import { type Difference, wide } from "./compare.ts";
-import { CODE_ADDRESS } from "./image.ts";
-import { BLOCK } from "./layout.ts";
+import { CODE_ADDRESS, CODE_ADDRESS_32 } from "./image.ts";
+import { BLOCK, type CodeBits } from "./layout.ts";
 import { DROPPED } from "./shrink.ts";
 
-export function disassemble(code: Uint8Array, address: bigint): string[] {
-  const decoder = new Decoder(64, code, DecoderOptions.AMD);
+export function disassemble(code: Uint8Array, address: bigint, bits: CodeBits): string[] {
+  const decoder = new Decoder(bits, code, DecoderOptions.AMD);
   decoder.ip = address;
   const formatter = new Formatter(FormatterSyntax.Intel);
   const lines: string[] = [];
@@ -64,11 +64,12 @@ export function describeFailure({
   actualName,
   differences,
 }: FailureReport): string {
+  const codeAddress = test.bits === 64 ? CODE_ADDRESS : CODE_ADDRESS_32;
   const again = `npm run fuzz -- --seed ${seed} --start ${test.number} --count 1${selection}`;
   const lines = [
     `mismatch: seed ${seed} case ${test.number}${recorded ? "" : ` (again: ${again})`}`,
     ...test.instructions.filter(({ name }) => name !== DROPPED).map(({ name }) => `  form    ${name}`),
-    ...disassemble(test.code, CODE_ADDRESS + BigInt(test.codeOffset))
+    ...disassemble(test.code, codeAddress + BigInt(test.codeOffset), test.bits)
       .filter((line) => !line.endsWith("  nop"))
       .map((line) => `  code    ${line}`),
     ...inputLines(test.input).map((line) => `  before  ${line}`),

@@ -8,7 +8,7 @@
 .org 0
 
 # Stubs, 64 bytes each, as short as they can be: KVM may emulate ring 0. Each moves RIP and the error code from its
-# frame to the data page, puts the ring-3 handler in RIP's place and returns: registers untouched, but for #PF, which
+# frame to the data page, puts the ring-3 handler in RIP's and CS's place and returns: registers untouched, but for #PF, which
 # leaves CR2 in RAX. RFLAGS stays readable in the frame, at STACK_PAGE + 0x1000 - 24, since RSP0 is 16-byte aligned.
 .macro stub vector
   .balign 64
@@ -16,6 +16,7 @@
     pop [rip + data + DATA_ERROR_CODE]
   .endif
   pop [rip + data + DATA_RIP]
+  mov dword ptr [rsp], USER_CODE
   .if \vector == 14
     mov [rip + data + DATA_RAX], rax
     mov rax, cr2
@@ -60,6 +61,10 @@ scratch_pointer: .quad BASE + DATA_PAGE + DATA_SCRATCH
 
 .org 0x1000
 runtime:
+# 32-bit code needs segments that 64-bit code does not look at.
+  mov eax, USER_DATA
+  mov ds, eax
+  mov es, eax
 # Loads the state of the next case. Flags are loaded before the registers: MOV leaves them alone.
 next:
   mov rbx, [rip + data + DATA_INPUT]
@@ -71,6 +76,8 @@ next:
   fxrstor64 [rbx + BLOCK_FX]
   mov rax, [rbx + BLOCK_RIP]
   mov [rip + data + DATA_ENTRY], rax
+  mov rax, [rbx + BLOCK_VECTOR]
+  mov [rip + data + DATA_FAR_ENTRY], rax
   lea rsp, [rbx + BLOCK_RFLAGS]
   popfq
   mov rax, [rbx + BLOCK_GPR + 8 * 0]
@@ -186,6 +193,20 @@ stored:
 # address that it jumps to, and would else run a part of the runtime with registers of its own.
 .org 0x1800, 0xcc
   jmp finished
+
+# 32-bit code ends here, at another address (FINISHED_32).
+.org 0x1a00, 0xcc
+.code32
+  ljmp USER_CODE, BASE_32 + RUNTIME_PAGE + (finished_low - runtime)
+.code64
+finished_low:
+  jmp [rip + finished_pointer]
+.balign 8, 0xcc
+finished_pointer: .quad BASE + RUNTIME_PAGE + (finished - runtime)
+
+# The way into 32-bit code (ENTER_32).
+.org 0x1b00, 0xcc
+  jmp fword ptr [rip + data + DATA_FAR_ENTRY]
 
 .org 0x1c00, 0xcc
 # The first steps after an exception, by vector, 16 bytes each (handlerAddress in image.ts). MOV leaves flags alone.
