@@ -3,6 +3,8 @@
  * raises that exception. Most need more than one instruction, or a state that is rare.
  */
 
+import { NO_EXCEPTION } from "./layout.ts";
+
 const VECTOR = { DB: 1, SS: 12, GP: 13, PF: 14, MF: 16, AC: 17 } as const;
 
 export interface Regression {
@@ -31,4 +33,14 @@ export const REGRESSIONS: readonly Regression[] = [
   { name: "#SS: the stack's side of PUSH m", code: "4889c4ff37", vector: VECTOR.SS },
   { name: "#SS: the stack's side of CALL m", code: "4889c4ff17", vector: VECTOR.SS },
   { name: "ENTER with nesting probes for writing", code: "c8f6ce01", vector: VECTOR.PF },
+  {
+    name: "FNSTENV after FLD m32: the opcode with ModRM",
+    code: "d904250030815ad934251030815a",
+    vector: NO_EXCEPTION,
+  },
+  {
+    name: "FNSTENV after FLD GS:m32: the operand's offset, without the base",
+    code: "65d904254030815ad934251030815a",
+    vector: NO_EXCEPTION,
+  },
 ];

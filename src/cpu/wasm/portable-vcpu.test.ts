@@ -235,3 +235,48 @@ test("32-bit code in segments whose base makes addresses wrap at 4 GiB", () => {
   assert.equal(state.rip, BigInt(offset + 16));
   assert.deepEqual([...(guest.memory.slice(CODE + 0x100, 4) ?? [])], [115, 0, 0, 0]);
 });
+
+test("a loaded state that names a clock page finds it filled", () => {
+  const guest = new Guest();
+  const page = 0x5000;
+  const view = new DataView(guest.memory.memory.buffer, guest.memory.offsetOf(page, 32), 32);
+  guest.run(
+    assemble(() => {}),
+    (state) => state.msrs.set(0x4b56_4d01, BigInt(page) | 1n),
+  );
+  const version = view.getUint32(0, true);
+  assert.ok(version !== 0 && version % 2 === 0, `version ${version}`);
+  assert.notEqual(view.getUint32(24, true), 0, "the scale of ticks");
+});
+
+test("MOV SS holds the trap of TF back for one instruction, MOV DS does not", () => {
+  for (const [segment, after] of [
+    ["ss", 1],
+    ["ds", 0],
+  ] as const) {
+    const guest = new Guest();
+    // The handler of #DB halts; where it was raised lies on the stack.
+    const handler = CODE + 0x800;
+    guest.memory.slice(handler, 1)?.set([0xf4]);
+    const idt = new DataView(guest.memory.memory.buffer, guest.memory.offsetOf(0x6000, 32), 32);
+    idt.setBigUint64(
+      16,
+      (BigInt(handler) & 0xffffn) | (8n << 16n) | (0x8e00n << 32n) | ((BigInt(handler) >> 16n) << 48n),
+      true,
+    );
+    const gdt = new DataView(guest.memory.memory.buffer, guest.memory.offsetOf(0x7000, 24), 24);
+    gdt.setBigUint64(8, 0x00af_9b00_0000_ffffn, true);
+    gdt.setBigUint64(16, 0x00cf_9300_0000_ffffn, true);
+    const load = segment === "ss" ? [0x8e, 0xd0] : [0x8e, 0xd8];
+    const state = guest.run(Uint8Array.from([...load, 0x90, 0x90, 0xf4]), (start) => {
+      start.gpr.rax = 16n;
+      start.gdtr = { base: 0x7000n, limit: 23 };
+      start.idtr = { base: 0x6000n, limit: 31 };
+      start.rflags = 0x102n;
+    });
+    assert.equal(state.rip, BigInt(handler + 1));
+    const saved = new DataView(guest.memory.memory.buffer, guest.memory.offsetOf(Number(state.gpr.rsp), 8), 8);
+    assert.equal(saved.getBigUint64(0, true), BigInt(CODE + load.length + after), segment);
+    assert.equal(state.dr[4] & 0x4000n, 0x4000n, "DR6.BS");
+  }
+});
