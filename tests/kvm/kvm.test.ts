@@ -50,7 +50,7 @@ test("real-mode code in a shared WebAssembly memory writes to a port and halts",
 
 /** Runs one case of `code` with RBX at `rbx`, and gives its block. */
 function runOne(engine: KvmEngine, code: readonly number[], rbx: bigint): DataView {
-  const maker = new CaseMaker(1, { generate: () => assert.fail("no instruction is generated here") });
+  const maker = new CaseMaker(1, { bits: 64, generate: () => assert.fail("no instruction is generated here") });
   const test: TestCase = maker.makeWith(3, Uint8Array.from(code), [], 0);
   const input = new DataView(test.input.buffer);
   input.setBigUint64(BLOCK.gpr, 40n, true);
@@ -82,7 +82,7 @@ test("ring 3 runs natively, and every outcome is told apart", { skip }, () => {
 });
 
 function caseOffset(): number {
-  const maker = new CaseMaker(1, { generate: () => assert.fail("no instruction is generated here") });
+  const maker = new CaseMaker(1, { bits: 64, generate: () => assert.fail("no instruction is generated here") });
   return maker.makeWith(3, new Uint8Array(0), [], 0).codeOffset;
 }
 

@@ -9,6 +9,7 @@ import { GuestMemory } from "../../memory/guest-memory.ts";
 import { FLAT_CODE32, FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
 import type { CpuState } from "../vcpu.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
+import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { PortableVcpu } from "./portable-vcpu.ts";
 
 const MIB = 1024 * 1024;
@@ -74,6 +75,14 @@ class Guest {
     }
     throw new Error("the guest did not halt");
   }
+}
+
+/** 32-bit protected mode in flat segments, without paging. */
+function protectedMode(state: CpuState): void {
+  state.cr0 = 0x11n;
+  state.cr4 = 0n;
+  state.msrs.set(MSR.IA32_EFER, 0n);
+  state.segments.cs = flatSegment(8, FLAT_CODE32);
 }
 
 function assemble(build: (a: Assembler) => void): Uint8Array {
@@ -150,39 +159,41 @@ test("an instruction across a page's end runs, and follows a change of either pa
   assert.equal(state.gpr.rbx, 0x300n);
 });
 
-test("a program of hot sequences computes what each instruction alone computes", () => {
-  // Every sequence of the hot list once, between POPF and PUSHF, with registers in which addresses are harmless.
-  let checked = 0;
-  for (const line of HOT_INSTRUCTIONS) {
-    const words = line.split(" ").map((word) => word.replace("!", ""));
-    if (words.length < 2 || words.some((word) => !SAFE.test(word))) continue;
-    const body = words.flatMap((word) => (word.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)));
-    const run = (separator: number[]) =>
-      new Guest().run(
-        assemble((a) => {
-          for (const [i, name] of ["rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r12"].entries()) {
-            a.mov(name, BigInt(i * 0x1111_2345 + 7) << BigInt(i * 3));
-          }
-          let at = 0;
-          for (const word of words) {
-            const length = word.length / 2;
-            a.db(...body.slice(at, at + length), ...separator);
-            at += length;
-          }
-        }),
-      );
-    const together = run([]);
-    // PUSHF and POPF between: each flag is seen, and no two handlers are neighbours.
-    const apart = run([0x9c, 0x9d]);
-    assert.deepEqual(together.gpr, apart.gpr, line);
-    assert.equal(together.rflags & BigInt(ARITHMETIC), apart.rflags & BigInt(ARITHMETIC), line);
-    checked++;
-  }
-  assert.ok(checked > 10, `only ${checked} sequences could be tried`);
-});
+for (const [bits, lines] of [
+  [64, HOT_INSTRUCTIONS],
+  [32, HOT_INSTRUCTIONS_32],
+] as const) {
+  test(`a program of ${bits}-bit hot sequences computes what each instruction alone computes`, () => {
+    // Every sequence of the hot list once, between POPF and PUSHF, with registers in which addresses are harmless.
+    let checked = 0;
+    for (const line of lines) {
+      const words = line.split(" ").map((word) => word.replace("!", ""));
+      if (words.length < 2 || words.some((word) => !SAFE.test(word))) continue;
+      const body = words.map((word) => (word.match(/../g) ?? []).map((byte) => Number.parseInt(byte, 16)));
+      const run = (separator: number[]) => {
+        const a = new Assembler({ bits, origin: BigInt(CODE) });
+        for (const [i, name] of ["ax", "cx", "dx", "bx", "si", "di", "r8", "r9", "r12"].entries()) {
+          const value = BigInt(i * 0x1111_2345 + 7) << BigInt(i * 3);
+          if (bits === 64) a.mov(name.startsWith("r") ? name : `r${name}`, value);
+          else if (!name.startsWith("r")) a.mov(`e${name}`, BigInt.asUintN(32, value));
+        }
+        for (const bytes of body) a.db(...bytes, ...separator);
+        a.emit("HLT");
+        return new Guest().run(a.finish(), bits === 64 ? undefined : protectedMode);
+      };
+      const together = run([]);
+      // PUSHF and POPF between: each flag is seen, and no two handlers are neighbours.
+      const apart = run([0x9c, 0x9d]);
+      assert.deepEqual(together.gpr, apart.gpr, line);
+      assert.equal(together.rflags & BigInt(ARITHMETIC), apart.rflags & BigInt(ARITHMETIC), line);
+      checked++;
+    }
+    assert.ok(checked > 10, `only ${checked} sequences could be tried`);
+  });
+}
 /** Register-to-register ALU, moves, shifts by an immediate and LEA: nothing that jumps or reaches memory. */
 const SAFE =
-  /^4?[0-9a-f]?(?:(?:01|03|09|0b|11|13|19|1b|21|23|29|2b|31|33|39|3b|85|89|8b|63)[c-f].|83[c-f]...|c1[c-f]...|0faf[c-f].|0fb6[c-f].)$/;
+  /^4?[0-9a-f]?(?:(?:01|03|09|0b|11|13|19|1b|21|23|29|2b|31|33|39|3b|85|89|8b|63)[c-f].|83[c-f]...|c1[c-f]...|0faf[c-f].|0fb6[c-f].|d1[c-f].)$/;
 
 test("an instruction that the table lacks raises #UD and is told once a place", () => {
   const guest = new Guest();
@@ -214,19 +225,17 @@ test("32-bit code in segments whose base makes addresses wrap at 4 GiB", () => {
   const guest = new Guest();
   const offset = 0xc000_0000 + CODE;
   const code = [
-    ...[0xb9, 5, 0, 0, 0], // mov ecx, 5
-    ...[0x01, 0xc8, 0x49, 0x75, 0xfb], // again: add eax, ecx; dec ecx; jnz again
-    ...[0xe8, 1, 0, 0, 0], // call add
-    0xf4, // hlt
-    ...[0x83, 0xc0, 100], // add: add eax, 100
-    ...[0xa3, 0x00, 0x01, 0x10, 0xc0], // mov [offset + 0x100], eax
-    0xc3, // ret
-  ];
+    [0xb9, 5, 0, 0, 0], // mov ecx, 5
+    [0x01, 0xc8, 0x49, 0x75, 0xfb], // again: add eax, ecx; dec ecx; jnz again
+    [0xe8, 1, 0, 0, 0], // call add
+    [0xf4], // hlt
+    [0x83, 0xc0, 100], // add: add eax, 100
+    [0xa3, 0x00, 0x01, 0x10, 0xc0], // mov [offset + 0x100], eax
+    [0xc3], // ret
+  ].flat();
   const state = guest.run(Uint8Array.from(code), (start) => {
-    start.cr0 = 0x11n;
-    start.cr4 = 0n;
-    start.msrs.set(MSR.IA32_EFER, 0n);
-    start.segments.cs = { ...flatSegment(8, FLAT_CODE32), base: 0x4000_0000n };
+    protectedMode(start);
+    start.segments.cs.base = 0x4000_0000n;
     for (const name of ["ss", "ds", "es"] as const) start.segments[name].base = 0x4000_0000n;
     start.rip = BigInt(offset);
     start.gpr.rsp = 0xc020_0000n;
