@@ -8,7 +8,7 @@
 import { type Form, type Instruction, type OperandPattern, parseForm } from "./instruction.ts";
 import type { Bits, Operand } from "./ir.ts";
 import type { Context } from "./semantics.ts";
-import { addressContext, gprOffset, STATE, type Segment, X87_REGISTERS, xmmOffset } from "./state.ts";
+import { addressContext, gprOffset, SEGMENTS, STATE, type Segment, X87_REGISTERS, xmmOffset } from "./state.ts";
 
 /** Bits of `decodeContext` in the state. */
 export const DECODE = {
@@ -24,6 +24,9 @@ export const DECODE = {
   /** Six bits from here, by segment number: its limit or rights must be looked at. */
   checked: 5,
 } as const;
+
+/** Segments, one bit each by number, that an instruction may use without naming them: strings ES, stacks SS. */
+const IMPLICIT_SEGMENTS = (1 << SEGMENTS.indexOf("es")) | (1 << SEGMENTS.indexOf("ss"));
 
 /** How a memory operand's address is found: base + displacement; with index and segment; an absolute 64-bit offset. */
 export type AddressForm = "simple" | "full" | "absolute";
@@ -339,7 +342,9 @@ export class Decoder {
         segment: used,
         long,
         alignment: (mode & DECODE.alignment) !== 0,
-        checked: long ? 0 : (mode >> DECODE.checked) & 0x3f,
+        // What no access can go through is left out, or every handler would be there once for each state of FS and GS,
+        // and CS, never writable, would keep strings from running in bulk.
+        checked: long ? 0 : (mode >> DECODE.checked) & (IMPLICIT_SEGMENTS | (1 << SEGMENTS.indexOf(used))),
       },
       registers,
       addressForm,

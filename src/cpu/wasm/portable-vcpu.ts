@@ -16,6 +16,7 @@ import { buildHandler, handlerName, NO_FLAGS, type Sequence, sequenceName } from
 import { sseHelpers } from "./helpers/sse.ts";
 import { x87Helpers } from "./helpers/x87.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
+import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { Interpreter } from "./interpreter.ts";
 import { ARENA, EXIT, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
 import { createMemoryCore, type MemoryCore } from "./memory/memory-core.ts";
@@ -418,11 +419,15 @@ const BIGINT_HELPERS: ReadonlySet<string> = new Set(
 /** The hot sequences of handlers, by name, and each handler on its own. */
 function hotSequences(decoder: Decoder): Map<string, Sequence> {
   const found = new Map<string, Sequence>();
-  for (const text of HOT_INSTRUCTIONS) {
+  const lines = [
+    ...HOT_INSTRUCTIONS.map((text) => ({ text, mode: DECODE.long })),
+    ...HOT_INSTRUCTIONS_32.map((text) => ({ text, mode: DECODE.code32 | DECODE.stack32 })),
+  ];
+  for (const { text, mode } of lines) {
     const sequence = text.split(" ").map((word) => {
       const quiet = word.endsWith("!");
       const bytes = Uint8Array.from(word.match(/[0-9a-f]{2}/g) ?? [], (byte) => Number.parseInt(byte, 16));
-      const decoded = decoder.decode(bytes, DECODE.long);
+      const decoded = decoder.decode(bytes, mode);
       // A CPU model without the feature has no such instruction.
       if (typeof decoded === "string") return undefined;
       const name = handlerName(decoded) + (quiet ? NO_FLAGS : "");
