@@ -144,14 +144,24 @@ export interface Exit {
   readonly stderr: string;
 }
 
-/** `isola` as a process, with pipes for its standard streams. Disposing of it kills it. */
+/** A command line that a shell takes apart into these words. */
+function quoted(words: readonly string[]): string {
+  return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+}
+
+/**
+ * `isola` as a process, with pipes for its standard streams, or on a terminal of its own that script(1) makes.
+ * Disposing of it kills it.
+ */
 export class GuestProcess extends Console {
   readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #ended: Promise<Exit>;
 
-  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = process.env) {
+  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = process.env, terminal = false) {
     super();
-    this.child = spawn(process.execPath, [LAUNCHER, ...args], { stdio: "pipe", env: environment });
+    const command = [process.execPath, LAUNCHER, ...args];
+    const words = terminal ? ["script", "-qec", quoted(command), "/dev/null"] : command;
+    this.child = spawn(words[0] ?? "", words.slice(1), { stdio: "pipe", env: environment });
     let stderr = "";
     this.child.stdout.on("data", (bytes: Buffer) => this.transcript.add(bytes));
     this.child.stderr.setEncoding("utf8").on("data", (text: string) => {
