@@ -5,6 +5,7 @@ import { IsolaError } from "../base/errors.ts";
 import { busyboxApplets } from "./busybox.ts";
 import { readCpio } from "./cpio.ts";
 import { buildInitramfs, readBusyboxPackage, readKernelPackage } from "./debian.ts";
+import { readMemtestPackage } from "./memtest.ts";
 import { type ModuleInfo, modulesAlias, modulesDep, readModuleInfo, selectModules } from "./modules.ts";
 import { debOf, moduleOf, tarOf } from "./sample-archives.ts";
 
@@ -42,14 +43,16 @@ describe("kernel modules", () => {
   const info = (name: string, ...depends: string[]): ModuleInfo => ({ name, depends, aliases: [] });
   const byName = (...list: ModuleInfo[]) => new Map(list.map((one) => [one.name, one]));
 
-  test("what a module says of itself", () => {
-    const module = moduleOf(["license=GPL", "alias=virtio:d00000004v*", "depends=virtio-ring,virtio", "alias=x"]);
-    assert.deepEqual(readModuleInfo("kernel/drivers/virtio-rng.ko", module), {
-      name: "virtio_rng",
-      depends: ["virtio_ring", "virtio"],
-      aliases: ["virtio:d00000004v*", "x"],
+  for (const bits of [32, 64] as const) {
+    test(`what a ${bits}-bit module says of itself`, () => {
+      const lines = ["license=GPL", "alias=virtio:d00000004v*", "depends=virtio-ring,virtio", "alias=x"];
+      assert.deepEqual(readModuleInfo("kernel/drivers/virtio-rng.ko", moduleOf(lines, bits)), {
+        name: "virtio_rng",
+        depends: ["virtio_ring", "virtio"],
+        aliases: ["virtio:d00000004v*", "x"],
+      });
     });
-  });
+  }
 
   test("modules come after what they depend on; wanted ones may be missing", () => {
     const modules = byName(info("a", "b", "c"), info("b", "c"), info("c"), info("unused"));
@@ -72,18 +75,23 @@ describe("kernel modules", () => {
   });
 
   test("hostile modules give an IsolaError", () => {
-    const sample = moduleOf(["depends=a", "alias=b"]);
-    const change = fc.tuple(fc.nat(sample.length - 1), fc.constantFrom(0, 1, 0x40, 0x7f, 0xff));
+    const samples = [32, 64].map((bits) => moduleOf(["depends=a", "alias=b"], bits === 32 ? 32 : 64));
+    const change = fc.tuple(fc.nat(300), fc.constantFrom(0, 1, 0x40, 0x7f, 0xff));
     fc.assert(
-      fc.property(fc.array(change, { maxLength: 5 }), fc.nat(sample.length), (changes, length) => {
-        const bytes = sample.slice(0, changes.length % 2 === 0 ? sample.length : length);
-        for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
-        try {
-          readModuleInfo("x.ko", bytes);
-        } catch (error) {
-          assert.ok(error instanceof IsolaError, String(error));
-        }
-      }),
+      fc.property(
+        fc.constantFrom(...samples),
+        fc.array(change, { maxLength: 5 }),
+        fc.nat(300),
+        (sample, changes, length) => {
+          const bytes = sample.slice(0, changes.length % 2 === 0 ? sample.length : length);
+          for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
+          try {
+            readModuleInfo("x.ko", bytes);
+          } catch (error) {
+            assert.ok(error instanceof IsolaError, String(error));
+          }
+        },
+      ),
       { numRuns: 500 },
     );
   });
@@ -133,4 +141,14 @@ describe("the initramfs", () => {
     await assert.rejects(readKernelPackage(empty), /no boot\/vmlinuz-\*/);
     await assert.rejects(readBusyboxPackage(empty), /no bin\/busybox/);
   });
+});
+
+test("Memtest86+'s 32-bit program comes from its package; another package is refused", async () => {
+  const data = tarOf([
+    { path: "./boot/memtest86+ia32.efi", data: "efi" },
+    { path: "./boot/memtest86+ia32.bin", data: "bin" },
+    { path: "./boot/memtest86+x64.bin", data: "x64" },
+  ]);
+  assert.equal(text(await readMemtestPackage(debOf("data.tar", data))), "bin");
+  await assert.rejects(readMemtestPackage(debOf("data.tar", tarOf([]))), /holds no boot\/memtest86\+ia32\.bin/);
 });

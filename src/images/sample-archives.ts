@@ -57,24 +57,27 @@ export function debOf(dataName: string, data: Uint8Array): Uint8Array {
 }
 
 /** An ELF64 object with nothing but .modinfo and the sections' names. */
-export function moduleOf(modinfo: readonly string[]): Uint8Array {
+export function moduleOf(modinfo: readonly string[], bits: 32 | 64 = 64): Uint8Array {
   const names = encoder.encode("\0.modinfo\0.shstrtab\0");
   const info = encoder.encode(modinfo.map((line) => `${line}\0`).join(""));
-  const bytes = new Uint8Array(64 + info.length + names.length + 3 * 64);
+  const wide = bits === 64;
+  const entryBytes = wide ? 64 : 40;
+  const bytes = new Uint8Array(64 + info.length + names.length + 3 * entryBytes);
   const view = new DataView(bytes.buffer);
   const table = 64 + info.length + names.length;
-  bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  view.setBigUint64(0x28, BigInt(table), true);
-  view.setUint16(0x3a, 64, true);
-  view.setUint16(0x3c, 3, true);
-  view.setUint16(0x3e, 2, true);
+  const word = (at: number, value: number) =>
+    wide ? view.setBigUint64(at, BigInt(value), true) : view.setUint32(at, value, true);
+  bytes.set([0x7f, 0x45, 0x4c, 0x46, wide ? 2 : 1, 1, 1]);
+  word(wide ? 0x28 : 0x20, table);
+  [entryBytes, 3, 2].forEach((value, index) => view.setUint16((wide ? 0x3a : 0x2e) + index * 2, value, true));
   bytes.set(info, 64);
   bytes.set(names, 64 + info.length);
   const section = (index: number, name: number, offset: number, size: number) => {
-    view.setUint32(table + index * 64, name, true);
-    view.setUint32(table + index * 64 + 4, 1, true);
-    view.setBigUint64(table + index * 64 + 0x18, BigInt(offset), true);
-    view.setBigUint64(table + index * 64 + 0x20, BigInt(size), true);
+    const header = table + index * entryBytes;
+    view.setUint32(header, name, true);
+    view.setUint32(header + 4, 1, true);
+    word(header + (wide ? 0x18 : 0x10), offset);
+    word(header + (wide ? 0x20 : 0x14), size);
   };
   section(1, 1, 64, info.length);
   section(2, 10, 64 + info.length, names.length);

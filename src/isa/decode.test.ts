@@ -58,3 +58,18 @@ test("alignment is checked in a context of its own", () => {
     assert.equal(decoded.context.alignment, mode !== DECODE.long);
   }
 });
+
+test("of the segments to be checked, an instruction keeps those that its accesses may go through", () => {
+  const everySegment = 0x3f << DECODE.checked;
+  const [es, cs, ss, ds, gs] = [1, 2, 4, 8, 32];
+  for (const [hex, wanted] of [
+    ["8b00", es | ss | ds], // MOV EAX, [EAX]
+    ["8b4500", es | ss], // MOV EAX, [EBP]
+    ["2e8b00", es | ss | cs], // MOV EAX, CS:[EAX]
+    ["65a5", es | ss | gs], // MOVS from GS
+  ] as const) {
+    const decoded = decode(all, hex, DECODE.code32 | DECODE.stack32 | everySegment);
+    assert.ok(typeof decoded !== "string", hex);
+    assert.equal(decoded.context.checked, wanted, hex);
+  }
+});
