@@ -2,7 +2,11 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { IsolaError } from "../../src/base/errors.ts";
+import { Apt } from "../../src/images/apt.ts";
+import { readDeb } from "../../src/images/deb.ts";
 import { ImageStore } from "../../src/images/store.ts";
+import { cached } from "./cached.ts";
 import { Guest, MIB } from "./guest.ts";
 import { multibootProgram } from "./multiboot-program.ts";
 
@@ -42,6 +46,27 @@ test("a Multiboot kernel reads its modules and its memory map", async () => {
     "00000000 00100000 00000000 01f00000 00000001",
     "00000000 e0000000 00000000 10000000 00000002",
   ]);
+});
+
+/** GNU Mach as its package has it: gzipped. */
+function gnumach(): Promise<Uint8Array> {
+  return cached("gnumach-i386.gz", async (directory) => {
+    const apt = await Apt.create({ directory, architecture: "i386" });
+    const record = await apt.resolve("gnumach-image-1-486", /^gnumach-image-1\..*-486$/);
+    const isKernel = ({ path }: { path: string }) => /^boot\/gnumach-.*\.gz$/.test(path);
+    for await (const { bytes } of readDeb(await apt.download(record), isKernel)) return bytes;
+    throw new IsolaError({ code: "package-invalid", message: `reading package ${record.name}: it holds no kernel` });
+  });
+}
+
+test("GNU Mach, loaded by Multiboot, finds memory, clock and its module", async () => {
+  const modules = [{ bytes: new Uint8Array(100), commandLine: "not-a-server words" }];
+  const kernel = await gnumach();
+  await using guest = await Guest.start({ memoryBytes: 32 * MIB, kernel, modules, commandLine: "console=com0" });
+  await guest.expect(/GNU Mach \d/);
+  await guest.expect(/biosmem: 0+100000:0+2000000, available/);
+  await guest.expect(/RTC time is \d{4}-\d\d-\d\d/);
+  await guest.expect(/not-a-server/);
 });
 
 test("Memtest86+ finds no error in a MiB by its tests 0 to 9, and Escape reboots", async () => {

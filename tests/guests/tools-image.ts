@@ -6,14 +6,11 @@
  */
 
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
 import { IsolaError } from "../../src/base/errors.ts";
 import { Apt, type PackageRecord } from "../../src/images/apt.ts";
 import { CpioWriter } from "../../src/images/cpio.ts";
 import { readDeb } from "../../src/images/deb.ts";
-import { withLock } from "../../src/images/lock.ts";
-import { defaultImageDirectory } from "../../src/images/store.ts";
+import { cached } from "./cached.ts";
 
 const PROGRAMS = ["busybox-static", "coreutils", "dash", "gzip", "mawk", "openssl", "python3", "sqlite3", "xz-utils"];
 /** What packages ask for, but their programs do without here: package management, texts, name services. */
@@ -90,28 +87,8 @@ async function build(directory: string): Promise<Uint8Array> {
 }
 
 /** The initramfs, made at the first call on this machine. */
-export async function toolsInitramfs(): Promise<Uint8Array> {
-  const home = join(dirname(defaultImageDirectory()), "tests");
-  await mkdir(home, { recursive: true });
+export function toolsInitramfs(): Promise<Uint8Array> {
   // Another recipe is another file.
   const recipe = [INIT, ...PROGRAMS, LEFT_OUT, USELESS_FILE, COREUTILS].join("\n");
-  const path = join(home, `tools-${createHash("sha256").update(recipe).digest("hex").slice(0, 12)}.cpio`);
-  const cached = () => readFile(path).catch(() => undefined);
-  return (
-    (await cached()) ??
-    (await withLock(`${path}.lock`, { action: "making the tests' initramfs", waitMs: 10 * 60 * 1000 }, async () => {
-      const made = await cached();
-      if (made !== undefined) return made;
-      const work = `${path}.tmp`;
-      await rm(work, { recursive: true, force: true });
-      try {
-        const bytes = await build(work);
-        await writeFile(join(work, "archive"), bytes);
-        await rename(join(work, "archive"), path);
-        return bytes;
-      } finally {
-        await rm(work, { recursive: true, force: true });
-      }
-    }))
-  );
+  return cached(`tools-${createHash("sha256").update(recipe).digest("hex").slice(0, 12)}.cpio`, build);
 }

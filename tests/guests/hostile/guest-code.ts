@@ -189,7 +189,8 @@ const MAKERS: readonly Maker[] = [
     return [
       ...load(long, RSI, address(around)),
       ...load(long, RDI, address(around)),
-      ...load(long, RCX, BigInt(random.below(random.pick([4, 0x100, 0x10000])))),
+      // The longest would take minutes: a slice must end within them all the same.
+      ...load(long, RCX, BigInt(random.pick([4, 4, 0x100, 0x100, 0x10000, 2 ** 40]) - random.below(4))),
       ...load(long, RDX, BigInt(random.pick(PORTS))),
       random.pick([0xfc, 0xfd]),
       ...random.pick([[0xf3], [0xf2], []]),
