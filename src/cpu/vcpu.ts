@@ -20,6 +20,10 @@ export interface Bus {
 export interface InterruptController {
   /** Whether an interrupt is ready to be taken, its priority above the task priority. Cheap: asked at every exit. */
   pending(): boolean;
+  /** Whether a non-maskable interrupt waits, which `pending` does not tell; as cheap. Absent: there are none. */
+  nmiPending?(): boolean;
+  /** Takes the non-maskable interrupt that waits, if there is one still. */
+  takeNmi?(): boolean;
   /** Acknowledges the highest interrupt and gives its vector, 0 to 255; only after `pending()` was true. */
   acknowledge(): number;
   /** Model-specific registers of the APIC: IA32_APIC_BASE, IA32_TSC_DEADLINE, x2APIC (0x800-0x8ff).
@@ -50,8 +54,9 @@ export interface VcpuHost {
 export type VcpuExit =
   /** The slice is over, or a kick came; nothing to do but to run again. */
   | { readonly kind: "slice" }
-  /** HLT with nothing pending: wait for an interrupt. */
-  | { readonly kind: "halt" }
+  /** HLT with nothing that would end it: wait for an interrupt. `masked`: RFLAGS.IF is off, and maskable ones, even if
+   * pending, end it not. Until something does, `run` returns the same at once. */
+  | { readonly kind: "halt"; readonly masked: boolean }
   /** A triple fault. */
   | { readonly kind: "shutdown"; readonly rip: bigint }
   /** A failure of the engine itself, shown with the instruction bytes. */
@@ -68,7 +73,22 @@ export interface SegmentState {
 export const SEGMENT_NAMES = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
 export type SegmentName = (typeof SEGMENT_NAMES)[number];
 export const GPR_NAMES = [
-  "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
 ] as const;
 export type GprName = (typeof GPR_NAMES)[number];
 

@@ -78,6 +78,9 @@ export const STATE = {
   exitReason: field("i32"),
   /** Whether an interrupt may be waiting: set by devices' code, read where IF becomes 1. */
   interruptHint: field("i32"),
+  /** RIP of the instruction after STI or a load of SS, before which no interrupt is taken [SDM 3 §6.8.3]; stale values
+   * are harmless: they hold back one interrupt for one instruction. */
+  shadowRip: field("i64"),
   /** Address of the TLB of the current view: supervisor, supervisor with AC, or user. */
   tlbBase: field("i32"),
   /** What a jump-cache entry must match besides RIP: generation and user bit. */

@@ -42,19 +42,23 @@ function run(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void)
     if (powerOff) return { kind: "power-off" };
     if (reset) return { kind: "reset" };
     if (exit.kind === "shutdown") {
-      return { kind: "triple-fault", message: `the guest's processor shut down (triple fault) at rip 0x${exit.rip.toString(16)}` };
+      return {
+        kind: "triple-fault",
+        message: `the guest's processor shut down (triple fault) at rip 0x${exit.rip.toString(16)}`,
+      };
     }
     if (exit.kind === "internal-error") {
       return { kind: "internal-error", message: `${exit.message} at rip 0x${exit.rip.toString(16)}` };
     }
-    if (exit.kind === "halt") sleep(board, clock);
+    if (exit.kind === "halt") sleep(board, clock, exit.masked);
   }
 }
 
-/** Waits for an interrupt, or for the next timer. */
-function sleep(board: Board, clock: HostClock): void {
+/** Waits for an interrupt, or for the next timer. Where interrupts are `masked`, those that are pending change nothing. */
+function sleep(board: Board, clock: HostClock, masked: boolean): void {
   const ticket = board.wakeTicket();
-  if (board.interrupts.pending() || board.requests.powerOff) return;
+  const { interrupts } = board;
+  if ((interrupts.pending() && !masked) || interrupts.nmiPending() || board.requests.powerOff) return;
   const ms = (board.nextDeadline() - clock.now()) / NS_PER_MS;
   if (ms > 0) board.sleep(ticket, Math.min(ms, LONGEST_SLEEP_MS));
   const now = clock.now();

@@ -4,9 +4,11 @@ import { CONTROL, CONTROL_MANUAL } from "./cases/control.ts";
 import { DEBUG } from "./cases/debug.ts";
 import { DELIVERY } from "./cases/delivery.ts";
 import { EXCEPTIONS } from "./cases/exceptions.ts";
+import { DEVICE_INTERRUPTS, LOCAL_INTERRUPTS, NON_MASKABLE } from "./cases/interrupts.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { RETURNS } from "./cases/returns.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
+import { SELF_MODIFYING } from "./cases/self-modifying.ts";
 import { PORT_ACCESS, STRING_FAULTS } from "./cases/strings.ts";
 import { SYSTEM_CALLS, TRANSFERS } from "./cases/transfers.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
@@ -39,4 +41,8 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("debug", DEBUG),
   longMode("strings", STRING_FAULTS),
   longMode("ports", PORT_ACCESS),
+  longMode("self-modifying", SELF_MODIFYING),
+  longMode("local-interrupts", LOCAL_INTERRUPTS),
+  longMode("device-interrupts", DEVICE_INTERRUPTS),
+  longMode("nmi", NON_MASKABLE),
 ];

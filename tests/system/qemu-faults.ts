@@ -522,4 +522,12 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       },
     },
   ],
+  "local-interrupts": [
+    {
+      why: "while SVR switches the APIC off, all entries stay masked [SDM 3 §10.4.7.2]",
+      cases: {
+        "the APIC switched off by SVR masks its entries": "timer=10051 timer2=10051",
+      },
+    },
+  ],
 };

@@ -47,7 +47,8 @@ export function runIsola(image: Uint8Array, limitMs: number): string {
     const end = endOf(exit, board) ?? (performance.now() - started > limitMs ? "timeout" : undefined);
     if (end !== undefined) return `${output}\n!${end}\n`;
     if (board.nextDeadline() <= clock.now()) board.runTimers(clock.now());
-    if (exit.kind !== "halt" || board.interrupts.pending()) continue;
+    if (exit.kind !== "halt") continue;
+    if ((board.interrupts.pending() && !exit.masked) || board.interrupts.nmiPending()) continue;
     const ms = Math.min((board.nextDeadline() - clock.now()) / NS_PER_MS, 100);
     if (ms > 0) board.sleep(board.wakeTicket(), ms);
     if (board.nextDeadline() <= clock.now()) board.runTimers(clock.now());

@@ -55,6 +55,8 @@ export class PortableVcpu implements Vcpu {
   #generation = 0;
   #fuel = 20_000;
   #exit: "halt" | "shutdown" | undefined;
+  #shadowed = false;
+  #halted = false;
   /** Returns from WebAssembly to here, by cause; for statistics. */
   readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0 };
 
@@ -131,13 +133,17 @@ export class PortableVcpu implements Vcpu {
   }
 
   run(): VcpuExit {
+    if (this.#halted && !this.#wakes()) return this.#halt();
+    this.#halted = false;
     const started = performance.now();
     let fuel = this.#fuel;
     for (;;) {
       this.#takeInterrupt();
       // With TF set, one instruction, and one iteration of those under REP: no fuel is left after it.
       const stepping = (this.#view.systemFlags & TF) !== 0;
-      const reason = this.#exit === undefined ? this.#interpreter.run(stepping ? 0 : fuel) : EXIT.poll;
+      const single = this.#shadowed || stepping;
+      const reason = this.#exit === undefined ? this.#interpreter.run(single ? 0 : fuel) : EXIT.poll;
+      if (this.#shadowed && reason !== EXIT.decode) this.#setShadowed(false);
       const retired = reason === EXIT.poll || (stepping && reason === EXIT.slice);
       if (retired && this.#system.trapDue(stepping)) {
         if (this.#exit === "halt") this.#exit = undefined;
@@ -147,12 +153,12 @@ export class PortableVcpu implements Vcpu {
       if (exit !== undefined) {
         this.#exit = undefined;
         if (exit === "shutdown") return { kind: "shutdown", rip: this.#view.long(STATE.rip) };
-        if (!this.#host.interrupts.pending()) return { kind: "halt" };
+        if (!this.#wakes()) return this.#halt();
         continue;
       }
       switch (reason) {
         case EXIT.slice: {
-          if (stepping) break;
+          if (single) break;
           this.exits.slice++;
           this.#tune(performance.now() - started);
           return { kind: "slice" };
@@ -181,12 +187,42 @@ export class PortableVcpu implements Vcpu {
     this.#fuel = Math.round(Math.min(Math.max(next, MIN_FUEL), MAX_FUEL));
   }
 
+  /** Delivers an interrupt that waits, unless it has to wait for one more instruction, after STI or a load of SS. */
   #takeInterrupt(): void {
-    const pending = this.#host.interrupts.pending();
+    const { interrupts } = this.#host;
+    const pending = interrupts.pending();
     this.#setWord(STATE.interruptHint, pending ? 1 : 0);
-    if (!pending || (this.#word(STATE.flagsSystem) & IF) === 0) return;
+    const maskable = pending && !this.#masked;
+    const nmi = interrupts.nmiPending?.() === true && !this.#system.nmiBlocked;
+    if ((!maskable && !nmi) || this.#shadowed) return;
+    if (this.#view.long(STATE.shadowRip) === this.#view.long(STATE.rip)) {
+      this.#view.setLong(STATE.shadowRip, NO_SHADOW);
+      this.#setShadowed(true);
+      return;
+    }
     this.exits.interrupt++;
-    this.#system.deliver(this.#host.interrupts.acknowledge(), undefined, { external: true });
+    if (nmi && interrupts.takeNmi?.() === true) this.#system.deliverNmi();
+    else if (maskable) this.#system.deliver(interrupts.acknowledge(), undefined, { external: true });
+  }
+
+  /** Whether the next run is of one instruction, after which interrupts are looked at again. */
+  #setShadowed(shadowed: boolean): void {
+    this.#shadowed = shadowed;
+    this.#viewChanged();
+  }
+
+  /** Whether something ends HLT: an interrupt that is let in, or a non-maskable one that is not held back. */
+  #wakes(): boolean {
+    const { interrupts } = this.#host;
+    if (interrupts.pending() && !this.#masked) return true;
+    return interrupts.nmiPending?.() === true && !this.#system.nmiBlocked;
+  }
+  get #masked(): boolean {
+    return (this.#word(STATE.flagsSystem) & IF) === 0;
+  }
+  #halt(): VcpuExit {
+    this.#halted = true;
+    return { kind: "halt", masked: this.#masked };
   }
 
   #decode(): void {
@@ -313,6 +349,8 @@ export class PortableVcpu implements Vcpu {
   }
 
   #stateReplaced(): void {
+    this.#halted = false;
+    this.#shadowed = false;
     this.#memory.bytes.fill(1, TLB.base, TLB.end);
     this.#setWord(STATE.fault, 0);
     this.#words[TLB_LOG.count >> 2] = 0;
@@ -342,7 +380,7 @@ export class PortableVcpu implements Vcpu {
       this.#setWord(STATE.walkWritable, 1);
     }
     this.#setWord(STATE.pagingMode, mode);
-    let decode = (flags & TF) !== 0 ? DECODE.singleStep : 0;
+    let decode = (flags & TF) !== 0 || this.#shadowed ? DECODE.singleStep : 0;
     if (alignment) decode |= DECODE.alignment;
     if (long) decode |= DECODE.long;
     else {
@@ -380,6 +418,8 @@ export class PortableVcpu implements Vcpu {
 
 const CS_REGISTER = 1;
 
+/** No address of an instruction: not canonical. */
+const NO_SHADOW = -(1n << 63n);
 /** Exceptions that push an error code [SDM 3 table 6-1]. */
 const HAS_ERROR_CODE: ReadonlySet<number> = new Set([
   EXCEPTION.DF,

@@ -368,7 +368,9 @@ export class TraceCache {
       const slot = TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16;
       const keyHigh = words[(slot + 4) >> 2] ?? 0;
       // Empty, deleted (-1), or the same key: a trace whose other page was mapped anew is replaced.
-      if (keyHigh === 0 || keyHigh === -1 || (keyHigh === high && words[slot >> 2] === low)) {
+      const replaced = keyHigh === high && words[slot >> 2] === low;
+      if (keyHigh === 0 || keyHigh === -1 || replaced) {
+        if (replaced) this.#forget(words[(slot + 8) >> 2] ?? 0);
         words[slot >> 2] = low;
         words[(slot + 4) >> 2] = high;
         if (keyHigh === 0) this.#slots.push(slot);
@@ -378,6 +380,12 @@ export class TraceCache {
     // A full neighbourhood: begin anew.
     this.clear();
     return this.#slot(physical, mode);
+  }
+
+  /** The old trace at `record` is not entered again: neither by the jump cache nor by a jump that is linked to it. */
+  #forget(record: number): void {
+    this.#view.setUint16(record + RECORD.handler, HANDLER.stale, true);
+    this.#host.forgetJumps();
   }
 
   #own(pageAddress: number, from: number, to: number, trace: Trace): void {

@@ -38,6 +38,9 @@ const wires = defineDevice<null>()({
   write() {},
 });
 
+/** Bits of a processor's summary of what waits. */
+const MASKABLE = 1;
+const NON_MASKABLE = 2;
 const ISA_TIMER_GSI = 2;
 
 /** GSI of an ISA interrupt. */
@@ -185,10 +188,10 @@ export class InterruptFabric {
     const own = this.#lapics[processor];
     // While the fabric is being built there is nothing to tell yet.
     if (own === undefined) return;
-    const pending = this.#extIntPending(processor) || pendingVector(own.context) >= 0 ? 1 : 0;
+    const maskable = this.#extIntPending(processor) || pendingVector(own.context) >= 0 ? MASKABLE : 0;
     const { nmiPending, initPending, startupPending } = own.context.state;
-    const before = Atomics.exchange(this.#pending, processor, pending);
-    if ((pending !== 0 && before === 0) || nmiPending || initPending || startupPending) this.#wake();
+    const before = Atomics.exchange(this.#pending, processor, maskable | (nmiPending ? NON_MASKABLE : 0));
+    if ((maskable !== 0 && (before & MASKABLE) === 0) || nmiPending || initPending || startupPending) this.#wake();
   }
 
   /** After loading state: the summary is not part of it. */
@@ -197,7 +200,21 @@ export class InterruptFabric {
   }
 
   isPending(processor: number): boolean {
-    return Atomics.load(this.#pending, processor) !== 0;
+    return (Atomics.load(this.#pending, processor) & MASKABLE) !== 0;
+  }
+  isNmiPending(processor: number): boolean {
+    return (Atomics.load(this.#pending, processor) & NON_MASKABLE) !== 0;
+  }
+
+  /** Takes a recorded non-maskable interrupt. */
+  takeNmi(processor: number): boolean {
+    return this.#lock.enter(() => {
+      const { state } = this.lapic(processor).context;
+      const taken = state.nmiPending;
+      state.nmiPending = false;
+      this.#refresh(processor);
+      return taken;
+    });
   }
 
   acknowledge(processor: number): number {
@@ -274,14 +291,13 @@ export class ProcessorInterrupts implements InterruptController {
     return page >= 0 && offset >= 0 && offset < LAPIC_BYTES ? offset : -1;
   }
 
+  nmiPending(): boolean {
+    return this.#fabric.isNmiPending(this.#index);
+  }
+
   /** Takes a recorded non-maskable interrupt. */
   takeNmi(): boolean {
-    const { state } = this.lapic.context;
-    if (!state.nmiPending) return false;
-    return this.#fabric.lock.enter(() => {
-      state.nmiPending = false;
-      return true;
-    });
+    return this.nmiPending() && this.#fabric.takeNmi(this.#index);
   }
 
   /** Takes a recorded start-up message: the page of its first instruction, or -1. INIT alone gives -1 and waits. */

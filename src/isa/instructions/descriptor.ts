@@ -6,7 +6,7 @@ import type { Operand, Value } from "../ir.ts";
 import { EXCEPTION, type Semantics } from "../semantics.ts";
 import { type Segment, segmentField, SEGMENTS } from "../state.ts";
 import { farPointer } from "./control.ts";
-import { afterSegmentLoad, loadSegment } from "./stack.ts";
+import { afterSegmentLoad, loadSegment, shadowNext } from "./stack.ts";
 import { controlBit } from "./system.ts";
 
 const CR0_PE = 1 << 0;
@@ -27,6 +27,8 @@ function moveToSegment(m: Semantics, to: Operand, src: Operand): void {
   const number = m.fit(m.read(to), 32);
   m.faultWhen(m.or(m.eq(number, 1), m.gtU(number, m.i32(5))), EXCEPTION.UD);
   m.call("loadSegment", [number, m.and(m.fit(m.read(src), 32), 0xffff)]);
+  // SS is the one that matters; for the others it makes no difference that is seen.
+  shadowNext(m);
   afterSegmentLoad(m);
 }
 
@@ -50,6 +52,7 @@ function loadFarPointer(segment: Segment, form: string): Instruction {
       const { offset, selector } = farPointer(m, src);
       loadSegment(m, segment, selector);
       m.write(dst, m.fit(offset, dst.bits));
+      if (segment === "ss") shadowNext(m);
       afterSegmentLoad(m);
     },
     uses: ["long"],

@@ -14,6 +14,10 @@ export const STACK: readonly ContextPart[] = ["stackSize", "long"];
 export function loadSegment(m: Semantics, segment: Segment, selector: Value): void {
   m.call("loadSegment", [m.i32(SEGMENTS.indexOf(segment)), m.and(m.fit(selector, 32), 0xffff)]);
 }
+/** No interrupt is taken before the next instruction, even where the trace ends here. */
+export function shadowNext(m: Semantics): void {
+  m.setField("shadowRip", m.nextRip());
+}
 export function afterSegmentLoad(m: Semantics): void {
   if (!m.context.long) m.leave(false);
 }
@@ -37,6 +41,7 @@ function popSegment(segment: Segment, form: string): Instruction {
     effect(m) {
       loadSegment(m, segment, m.peek(16));
       m.dropStack(m.context.operandSize / 8);
+      if (segment === "ss") shadowNext(m);
       afterSegmentLoad(m);
     },
     uses: STACK,
@@ -201,6 +206,7 @@ export const STACK_INSTRUCTIONS: readonly Instruction[] = [
     effect(m) {
       m.faultWhen(aboveIoPrivilege(m), EXCEPTION.GP, 0);
       setSystemFlag(m, IF, true);
+      shadowNext(m);
     },
     system: true,
     shadow: "interrupts",

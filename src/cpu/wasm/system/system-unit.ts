@@ -31,6 +31,7 @@ import {
 } from "./selector-queries.ts";
 import { Timestamp } from "./timestamp.ts";
 
+const NMI_VECTOR = 2;
 const APIC_BASE_ENABLE = 1n << 11n;
 /** DR6: a single step caused the exception. */
 const DR6_BS = 1 << 14;
@@ -56,6 +57,7 @@ export class SystemUnit {
   #trapsByNewFlags = false;
   readonly #random = new BigUint64Array(RANDOM_POOL / 8);
   #randomLeft = 0;
+  #nmiBlocked = false;
 
   constructor(
     host: EngineHost,
@@ -96,6 +98,16 @@ export class SystemUnit {
     return (this.#parts.view.systemFlags & TF) !== 0;
   }
 
+  /** Whether a non-maskable interrupt is being handled: others wait for IRET. [SDM 3 §6.7.1] */
+  get nmiBlocked(): boolean {
+    return this.#nmiBlocked;
+  }
+  /** Delivers a non-maskable interrupt. */
+  deliverNmi(): void {
+    this.#nmiBlocked = true;
+    this.#exceptions.deliver(NMI_VECTOR, undefined, "external");
+  }
+
   /** Delivers the trap of RFLAGS.TF after an instruction [SDM 3 §18.3.1.4]; STATE.rip is the next one's. */
   singleStep(): void {
     const { view } = this.#parts;
@@ -105,6 +117,7 @@ export class SystemUnit {
 
   /** The state after RESET. The engine's derived state is the caller's. */
   reset(): void {
+    this.#nmiBlocked = false;
     this.#parts.view.reset(this.#identify(1, 0).eax);
   }
 
@@ -170,7 +183,11 @@ export class SystemUnit {
       farCall: (selector: number, offset: bigint, bits: number) =>
         farCall(parts, selector, offset, bits as OperandBits),
       farReturn: (bits: number, release: number) => farReturn(parts, bits as OperandBits, release),
-      interruptReturn: (bits: number) => interruptReturn(parts, bits as OperandBits),
+      interruptReturn: (bits: number) => {
+        // Even one that faults lets the next non-maskable interrupt in.
+        this.#nmiBlocked = false;
+        interruptReturn(parts, bits as OperandBits);
+      },
       softwareInterrupt: (vector: number, source: number) => this.#softwareInterrupt(vector & 0xff, source),
       syscall: () => {
         syscall(parts);
