@@ -132,6 +132,22 @@ describe("apt", () => {
     await rejectsWith(work, "apt-missing", /no working \/nonexistent\/apt-get; .*--kernel and --initrd/);
   });
 
+  test("many packages take one call each for what they are and for their files; unknown names are left out", async () => {
+    const both = 'cat "$(dirname "$0")/meta"; echo; cat "$(dirname "$0")/kernel"; exit 100';
+    const programs = await fakeApt({ "*show*nothing": both, ...good });
+    const apt = await Apt.create({ directory: join(directory, "private"), programs });
+    const records = await apt.showAll(["linux-image-cloud-amd64", "linux-image-6.1.0-9-cloud-amd64", "nothing"]);
+    assert.deepEqual([...records.keys()], ["linux-image-cloud-amd64", "linux-image-6.1.0-9-cloud-amd64"]);
+    const kernel = records.get("linux-image-6.1.0-9-cloud-amd64") ?? assert.fail("no kernel");
+    const packages = await apt.downloadAll([kernel]);
+    assert.equal(new TextDecoder().decode(packages.get(kernel.name)), PACKAGE);
+    // What comes with a wrong hash is asked for again, alone.
+    const meta = records.get("linux-image-cloud-amd64") ?? assert.fail("no metapackage");
+    await rejectsWith(apt.downloadAll([kernel, meta]), "package-download-failed", /linux-image-cloud-amd64/);
+    const calls = await readFile(join(directory, "calls"), "utf8");
+    assert.equal(calls.match(/ show /g)?.length, 1);
+  });
+
   test("a download that fails once is tried again", async () => {
     const body = `if mkdir "$(dirname "$0")/tried" 2>/dev/null; then exit 100; fi; ${good["download*"]}`;
     assert.equal((await fetchKernel({ ...good, "download*": body })).length, PACKAGE.length);

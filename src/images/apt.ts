@@ -198,6 +198,13 @@ export class Apt {
     });
   }
 
+  /** The candidate versions of those packages that there are, by name; apt is asked once. */
+  async showAll(names: readonly string[]): Promise<Map<string, PackageRecord>> {
+    const { stdout } = await this.#run(this.#programs.cache, ["show", "--no-all-versions", ...names]);
+    const records = stdout.split(/\n\s*\n/).map(parsePackageRecord);
+    return new Map(records.flatMap((record) => (record === undefined ? [] : [[record.name, record]])));
+  }
+
   /** The versioned package behind a metapackage: its first dependency that `pattern` matches. */
   async resolve(metapackage: string, pattern: RegExp): Promise<PackageRecord> {
     const record = await this.show(metapackage);
@@ -227,12 +234,43 @@ export class Apt {
     });
   }
 
-  /** The package, or why not, for a person. */
-  async #downloadOnce(record: PackageRecord): Promise<Uint8Array | string> {
+  /**
+   * Downloads packages by one run of apt, checks them, and gives their bytes by name. What that run did not bring is
+   * tried once more alone. @throws IsolaError `package-download-failed`
+   */
+  async downloadAll(records: readonly PackageRecord[]): Promise<Map<string, Uint8Array>> {
+    const directory = await this.#emptyPackages();
+    const progress = {
+      step: `downloading ${records.length} packages`,
+      totalBytes: records.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    };
+    const wanted = records.map(({ name, version }) => `${name}=${version}`);
+    await this.#run(this.#programs.get, ["download", ...wanted], (fraction) =>
+      this.#progress({ ...progress, fraction }),
+    );
+    const byHash = new Map<string, Uint8Array>();
+    for (const file of await readdir(directory)) {
+      const bytes = await readFile(join(directory, file));
+      byHash.set(createHash("sha256").update(bytes).digest("hex"), bytes);
+    }
+    const packages = new Map<string, Uint8Array>();
+    for (const record of records) {
+      packages.set(record.name, byHash.get(record.sha256) ?? (await this.download(record)));
+    }
+    return packages;
+  }
+
+  async #emptyPackages(): Promise<string> {
     const directory = join(this.#directory, "packages");
-    // apt names the file after name, epoch and version in its own encoding; an empty directory makes it the only one.
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
+    return directory;
+  }
+
+  /** The package, or why not, for a person. */
+  async #downloadOnce(record: PackageRecord): Promise<Uint8Array | string> {
+    // apt names the file after name, epoch and version in its own encoding; an empty directory makes it the only one.
+    const directory = await this.#emptyPackages();
     const progress = { step: `downloading ${record.name}`, totalBytes: record.sizeBytes };
     const result = await this.#run(this.#programs.get, ["download", `${record.name}=${record.version}`], (fraction) =>
       this.#progress({ ...progress, fraction }),

@@ -6,13 +6,22 @@
  */
 
 import { createHash } from "node:crypto";
-import { IsolaError } from "../../src/base/errors.ts";
 import { Apt, type PackageRecord } from "../../src/images/apt.ts";
 import { CpioWriter } from "../../src/images/cpio.ts";
 import { readDeb } from "../../src/images/deb.ts";
 import { cached } from "./cached.ts";
 
-const PROGRAMS = ["busybox-static", "coreutils", "dash", "gzip", "mawk", "openssl", "python3", "sqlite3", "xz-utils"];
+const PROGRAMS = [
+  "busybox-static",
+  "coreutils",
+  "dash",
+  "gzip",
+  "mawk",
+  "openssl",
+  "python3",
+  "sqlite3",
+  "xz-utils",
+] as const;
 /** What packages ask for, but their programs do without here: package management, texts, name services. */
 const LEFT_OUT =
   /^(perl|dpkg|tar|debianutils|install-info|debconf|gcc-|media-types|mailcap|mime-support|tzdata|libnsl|libtirpc|netbase|readline-common|libmd0|init-system-helpers|openssl-provider)/;
@@ -36,25 +45,20 @@ dash -s </dev/console 2>&1 | busybox cat
 busybox poweroff -f
 `;
 
-/** All packages that the programs need, each once; names that no package has are virtual and left out. */
+/** All packages that the programs need, each once; what no package is named is virtual and left out. */
 async function resolvePackages(apt: Apt): Promise<PackageRecord[]> {
+  // A program of ours that is missing is an error with its reason.
+  await apt.show(PROGRAMS[0]);
   const records = new Map<string, PackageRecord | undefined>();
-  let names: string[] = [...PROGRAMS];
+  let names: readonly string[] = PROGRAMS;
   while (names.length > 0) {
-    const found = await Promise.all(
-      names.map((name) =>
-        apt.show(name).catch((error: unknown) => {
-          if (error instanceof IsolaError && error.code === "package-unknown" && !PROGRAMS.includes(name)) {
-            return undefined;
-          }
-          throw error;
-        }),
-      ),
-    );
-    names.forEach((name, index) => records.set(name, found[index]));
-    const wanted = new Set(found.flatMap((record) => record?.depends ?? []));
+    const found = await apt.showAll(names);
+    for (const name of names) records.set(name, found.get(name));
+    const wanted = new Set([...found.values()].flatMap(({ depends }) => depends));
     names = [...wanted].filter((name) => !records.has(name) && !LEFT_OUT.test(name));
   }
+  const missing = PROGRAMS.filter((name) => records.get(name) === undefined);
+  if (missing.length > 0) throw new Error(`the host's apt sources have no package ${missing.join(", ")}`);
   return [...records.values()].filter((record) => record !== undefined);
 }
 
@@ -66,13 +70,14 @@ async function build(directory: string): Promise<Uint8Array> {
   for (const path of ["bin", "sbin", "lib", "lib64"]) cpio.symlink(path, `usr/${path}`);
   cpio.node("dev/console", "character", 5, 1).node("dev/null", "character", 1, 3, 0o666);
   cpio.file("init", INIT, 0o755);
-  for (const record of await resolvePackages(apt)) {
+  const records = await resolvePackages(apt);
+  for (const [name, deb] of await apt.downloadAll(records)) {
     const files = new Map<string, Uint8Array>();
     const place = (path: string): string => path.replace(/^(bin|sbin|lib|lib64)\//, "usr/$1/");
-    for await (const { path, type, mode, bytes, linkPath } of readDeb(await apt.download(record))) {
+    for await (const { path, type, mode, bytes, linkPath } of readDeb(deb)) {
       const target = place(path);
       if (USELESS_FILE.test(target)) continue;
-      if (record.name === "coreutils" && !COREUTILS.test(target)) continue;
+      if (name === "coreutils" && !COREUTILS.test(target)) continue;
       if (type === "file") {
         files.set(target, bytes);
         cpio.file(target, bytes, mode);
