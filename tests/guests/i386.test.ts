@@ -8,6 +8,7 @@ import { readDeb } from "../../src/images/deb.ts";
 import { ImageStore } from "../../src/images/store.ts";
 import { cached } from "./cached.ts";
 import { Guest, MIB } from "./guest.ts";
+import { testMemory } from "./memtest/session.ts";
 import { multibootProgram } from "./multiboot-program.ts";
 
 test("Debian's 32-bit kernel boots to a shell that answers, and powers off", async () => {
@@ -70,23 +71,5 @@ test("GNU Mach, loaded by Multiboot, finds memory, clock and its module", async 
 });
 
 test("Memtest86+ finds no error in a MiB by its tests 0 to 9, and Escape reboots", async () => {
-  const image = await new ImageStore().open("memtest86+");
-  await using guest = await Guest.start({ memoryBytes: 32 * MIB, ...image });
-  await guest.expect(/Memtest86\+ v/);
-  /** Presses keys, each after the menu has shown what it is an answer to. */
-  const answer = async (...steps: readonly (readonly [RegExp, string])[]) => {
-    for (const [shown, keys] of steps) {
-      await guest.expect(shown);
-      guest.type(keys);
-    }
-  };
-  guest.type("1");
-  await answer([/Test selection/, "1"], [/Add test range/, "1"], [/Current selection/, "4"]);
-  await answer([/first/i, "0\r"], [/last/i, "9\r"], [/\*{10}\./, "0"]);
-  await answer([/Address range/, "2"], [/Set lower limit/, "1"], [/lower limit/, "16m\r"]);
-  await answer([/16MB - 32MB/, "2"], [/upper limit/, "17m\r"], [/16MB - 17MB/, "0"], [/Address range/, "0"]);
-  await guest.expect(/Pass: {2}1 {8}Errors: 0 /);
-  guest.type("\x1b");
-  assert.deepEqual(await guest.end(), { kind: "reset" });
-  assert.doesNotMatch(guest.text, /Errors: [1-9]/);
+  await testMemory(16, 17, 120);
 });

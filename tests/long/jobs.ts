@@ -52,4 +52,14 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/guests/hostile/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
+  {
+    name: "memtest",
+    about: "Memtest86+'s tests 0 to 9 over a MiB of a guest's 32 MiB of memory",
+    target: 64,
+    chunk: 32,
+    slice: 2,
+    limitSeconds: 7200,
+    args: (seed, count) => ["tests/guests/memtest/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
 ];
