@@ -70,8 +70,8 @@ test("ring 3 runs natively, and every outcome is told apart", { skip }, () => {
   assert.equal(added.getBigUint64(BLOCK.gpr, true), 42n);
   assert.equal(added.getUint32(BLOCK.rflags, true) & 0x8d5, 0);
 
-  const missing = runOne(engine, MOV_AT_RBX_AL, 0x1234n);
-  assert.match(exceptionText(missing), /^#PF\(0x6\) .* cr2 0x1234$/);
+  const missing = runOne(engine, MOV_AT_RBX_AL, 0x1_2345_1234n);
+  assert.match(exceptionText(missing), /^#PF\(0x6\) .* cr2 0x123451234$/);
   const readOnly = runOne(engine, [0x90, ...MOV_AT_RBX_AL], WINDOW_HIGH + BigInt(WINDOW_READ_ONLY));
   assert.match(exceptionText(readOnly), /^#PF\(0x7\)/);
   assert.equal((readOnly.getBigUint64(BLOCK.rip, true) - CODE_ADDRESS) & 0xfn, (BigInt(caseOffset()) + 1n) & 0xfn);
