@@ -17,4 +17,20 @@ export const KNOWN_GAPS: Readonly<Record<string, Readonly<Record<string, string>
       "a write under MOV SS",
     ].map((name) => [`breakpoint: ${name}`, "breakpoints are kept in DR0 to DR7, but not evaluated"]),
   ),
+  "protected-segments": Object.fromEntries(
+    [
+      "CS ends before the next instruction",
+      "CS ends in an instruction",
+      "a jump beyond CS's limit",
+      "a call beyond CS's limit",
+      "a return beyond CS's limit",
+      "a jump by a register beyond CS's limit",
+    ].map((name) => [`segment: ${name}`, "CS's limit counts in far transfers and returns alone"]),
+  ),
+  "protected-transfers": Object.fromEntries(
+    ["JMP to a TSS", "CALL of a TSS, IRET back", "an exception by a task gate"].map((name) => [
+      `task: ${name}`,
+      "there are no hardware task switches",
+    ]),
+  ),
 };

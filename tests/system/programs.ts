@@ -6,6 +6,7 @@ import { DELIVERY } from "./cases/delivery.ts";
 import { EXCEPTIONS } from "./cases/exceptions.ts";
 import { DEVICE_INTERRUPTS, LOCAL_INTERRUPTS, NON_MASKABLE } from "./cases/interrupts.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
+import { PROTECTED, PROTECTED_SEGMENTS, PROTECTED_TRANSFERS } from "./cases/protected.ts";
 import { RETURNS } from "./cases/returns.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
 import { SELF_MODIFYING } from "./cases/self-modifying.ts";
@@ -45,4 +46,7 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("local-interrupts", LOCAL_INTERRUPTS),
   longMode("device-interrupts", DEVICE_INTERRUPTS),
   longMode("nmi", NON_MASKABLE),
+  longMode("protected", PROTECTED),
+  longMode("protected-segments", PROTECTED_SEGMENTS),
+  longMode("protected-transfers", PROTECTED_TRANSFERS),
 ];

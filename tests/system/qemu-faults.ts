@@ -213,8 +213,8 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
     {
       why: "code with both L and D set is refused [SDM 2 IRET, RET]",
       cases: {
-        "IRETQ to code with L and D": "v=d e=80 ip=3e cs=8 fl=6 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
-        "RETFQ to code with L and D": "v=d e=80 ip=40 cs=8 fl=2 sp=287fe0 ss=10 h=287fe0 rsp=287fb0",
+        "IRETQ to code with L and D": "v=d e=80 ip=3d cs=8 fl=2 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
+        "RETFQ to code with L and D": "v=d e=80 ip=3f cs=8 fl=6 sp=287fe0 ss=10 h=287fe0 rsp=287fb0",
       },
     },
     {
@@ -222,21 +222,21 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       cases: {
         "IRETQ to a non-canonical RIP": "v=d e=0 ip=24 cs=8 fl=2 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
         "IRETQ to a non-canonical RIP in ring 3": "v=d e=0 ip=24 cs=8 fl=2 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
-        "IRETQ to 32-bit code with a RIP above 4 GiB": "v=d e=0 ip=1c cs=8 fl=2 sp=287fd8 ss=10 h=287fd0",
+        "IRETQ to 32-bit code with a RIP above 4 GiB": "v=d e=0 ip=1d cs=8 fl=2 sp=287fd8 ss=10 h=287fd0",
         "RETFQ to a non-canonical RIP": "v=d e=0 ip=18 cs=8 fl=2 sp=287ff0 ss=10 h=287ff0 rsp=287fc0",
       },
     },
     {
       why: "a null SS must have the new CPL as RPL [SDM 2 IRET]",
       cases: {
-        "IRETQ in ring 0 with a null SS of RPL 1": "v=d e=0 ip=25 cs=8 fl=6 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
+        "IRETQ in ring 0 with a null SS of RPL 1": "v=d e=0 ip=24 cs=8 fl=2 sp=287fd8 ss=10 h=287fd0 rsp=287fa0",
       },
     },
     {
       why: "an absent stack segment raises #SS(selector) [SDM 2 IRET, RET]",
       cases: {
-        "IRETQ to an SS not present": "v=c e=80 ip=3e cs=8 fl=2 sp=287fd8 ss=10 h=296000 rsp=295fd0",
-        "RETFQ to ring 3 with an SS not present": "v=c e=80 ip=42 cs=8 fl=6 sp=287fe0 ss=10 h=296000 rsp=295fd0",
+        "IRETQ to an SS not present": "v=c e=80 ip=3d cs=8 fl=2 sp=287fd8 ss=10 h=296000 rsp=295fd0",
+        "RETFQ to ring 3 with an SS not present": "v=c e=80 ip=43 cs=8 fl=6 sp=287fe0 ss=10 h=296000 rsp=295fd0",
       },
     },
     {
@@ -527,6 +527,63 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
       why: "while SVR switches the APIC off, all entries stay masked [SDM 3 §10.4.7.2]",
       cases: {
         "the APIC switched off by SVR masks its entries": "timer=10051 timer2=10051",
+      },
+    },
+  ],
+  "protected-segments": [
+    {
+      why: "code is not fetched beyond CS's limit, and near branches check it [SDM 3 §5.3; SDM 2 JMP, CALL, RET]",
+      cases: {
+        "segment: CS ends before the next instruction": "v=d e=0 rip=4 cs=80 fl=2 h=288000 hss=10",
+        "segment: CS ends in an instruction": "v=d e=0 rip=3 cs=80 fl=2 h=288000 hss=10",
+        "segment: a jump beyond CS's limit": "v=d e=0 rip=0 cs=80 fl=2 h=288000 hss=10",
+        "segment: a call beyond CS's limit": "v=d e=0 rip=0 cs=80 fl=2 h=288000 hss=10",
+        "segment: a return beyond CS's limit": "v=d e=0 rip=2 cs=80 fl=2 h=287ffc hss=10",
+        "segment: a jump by a register beyond CS's limit": "v=d e=0 rip=3 cs=80 fl=2 h=288000 hss=10",
+      },
+    },
+    {
+      why: "limits, types and null selectors count outside 64-bit mode [SDM 3 §5.3, §5.4.1, §5.5]",
+      cases: {
+        "segment: a byte beyond the limit": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: a doubleword across the limit": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: a write across the limit": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: an offset that wraps": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: limit 0": "in=0 v=d e=0 ip=ef cs=18 fl=2 h=288000 hss=10",
+        "segment: the granularity bit": "in=0 v=d e=0 ip=ef cs=18 fl=2 h=288000 hss=10",
+        "segment: expand-down below": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: expand-down of 64 KiB, above": "eax=807000 v=d e=0 ip=eb cs=18 fl=2 h=288000 hss=10",
+        "segment: expand-down of 64 KiB, across its end": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: read-only, written": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: readable code, written": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: XADD of a read-only segment": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
+        "segment: REP MOVSB stops at the limit": "v=d e=0 ip=b5 cs=18 fl=2 h=288000 hss=10",
+        "segment: XLAT and string sources go by the override": "eax=0 v=d e=0 ip=f0 cs=18 fl=2 h=288000 hss=10",
+        "segment: a null FS, used": "loaded=0 v=d e=0 ip=d5 cs=18 fl=2 h=288000 hss=10",
+        "segment: ES by STOS, beyond the limit": "in=0 v=d e=0 ip=ef cs=18 fl=2 h=288000 hss=10",
+        "segment: EBP goes by SS": "v=c e=0 ip=ab cs=18 fl=2 h=288000 hss=80",
+      },
+    },
+  ],
+  "protected-transfers": [
+    {
+      why: "IRET checks its target against CS's limit [SDM 2 IRET]",
+      cases: {
+        "IRETD beyond CS's limit": "v=d e=0 ip=b4 cs=18 fl=2 h=287ff4 hss=10",
+      },
+    },
+    {
+      why: "virtual-8086 mode has limits of 64 KiB [SDM 3 §20.1.1]",
+      cases: {
+        "virtual-8086: a word across 64 KiB":
+          "v=d e=0 rip=3 cs=800 fl=20002 sp=100 ss=900 es=11 ds=22 fs=33 gs=44 h=28a000 hss=10",
+      },
+    },
+    {
+      why: "EXT is set while an exception is delivered [SDM 3 §6.13]",
+      cases: {
+        "virtual-8086: UD2 by a gate to conforming code":
+          "v=d e=99 rip=0 cs=800 fl=20002 sp=100 ss=900 es=11 ds=22 fs=33 gs=44 h=28a000 hss=10",
       },
     },
   ],

@@ -4,6 +4,9 @@ import { KNOWN_GAPS } from "./known-gaps.ts";
 import type { SystemProgram } from "./programs.ts";
 import { QEMU_FAULTS } from "./qemu-faults.ts";
 
+/** A guest that has gone astray may log for ever. */
+const LONGEST_RESULT = 4000;
+
 /** By the case's name: what it logged. */
 export type Results = Record<string, string>;
 
@@ -15,7 +18,7 @@ export function readResults(program: SystemProgram, output: string): Results {
     const [number = "", ...rest] = part.split("\n");
     // A line that begins with a full stop ends the program; one with an exclamation mark says how it died.
     const result = rest.filter((line) => line !== "" && line !== ".").join(" ");
-    found.set(Number.parseInt(number, 16), result.trim());
+    found.set(Number.parseInt(number, 16), result.trim().slice(0, LONGEST_RESULT));
   }
   const results: Results = {};
   for (const [i, { name }] of program.cases.entries()) {

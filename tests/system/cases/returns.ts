@@ -1,5 +1,6 @@
 /** IRETQ and far RET: what they check, and what they restore. [SDM 2 IRET, RET] */
 
+import { mem } from "../../../src/isa/assembler.ts";
 import { by, type CaseCode } from "../guest/case-code.ts";
 import { ALIAS, GDT, SELECTOR, STACK } from "../guest/layout.ts";
 import type { SystemCase } from "../guest/runtime.ts";
@@ -18,7 +19,8 @@ interface Frame {
   readonly rsp?: bigint;
 }
 
-/** Pushes a frame for IRETQ to `.to`, and runs it. Ring 3's targets are at its addresses. */
+/** Pushes a frame for IRETQ to `.to`, and runs it. Ring 3's targets are at its addresses. No flag follows from where
+ * the program's code happens to lie. */
 function frame(
   c: CaseCode,
   { cs = SELECTOR.kernelCode, ss = SELECTOR.kernelData, flags = 2, rip, rsp }: Frame,
@@ -28,7 +30,7 @@ function frame(
     .mov("rax", rsp ?? BigInt(user ? ALIAS + STACK.user : STACK.kernel - 0x400))
     .emit("PUSH", "rax");
   c.emit("PUSH", flags).emit("PUSH", cs);
-  if (rip === undefined) c.lea("rax", ".to").emit("ADD", "rax", user ? ALIAS : 0);
+  if (rip === undefined) c.lea("rax", ".to").emit("LEA", "rax", by("rax", 64, user ? ALIAS : 0));
   else c.mov("rax", rip);
   return c.emit("PUSH", "rax").logOnFault("rsp").emit("IRET", { size: 64 });
 }
@@ -88,7 +90,10 @@ const IRETS: SystemCase[] = [
     spec: "SDM 2 IRET",
     code(c) {
       c.emit("PUSH", SELECTOR.kernelData).emit("PUSH", "rsp").emit("PUSH", 2).emit("PUSH", SELECTOR.kernelCode32);
-      c.lea("rax", ".to").mov("rcx", 0x1_0000_0000n).emit("ADD", "rax", "rcx").emit("PUSH", "rax");
+      c.lea("rax", ".to")
+        .mov("rcx", 0x1_0000_0000n)
+        .emit("LEA", "rax", mem({ base: "rax", index: "rcx" }))
+        .emit("PUSH", "rax");
       c.emit("IRET", { size: 64 }).label(".to").emit("UD2");
     },
   },
@@ -197,7 +202,7 @@ function returnsFar(
         .emit("SUB", "rsp", bytes)
         .emit("PUSH", cs);
       c.lea("rax", ".to")
-        .emit("ADD", "rax", user ? ALIAS : 0)
+        .emit("LEA", "rax", by("rax", 64, user ? ALIAS : 0))
         .emit("PUSH", "rax")
         .logOnFault("rsp");
       if (bytes === 0) c.emit("RETF", { size: 64 });

@@ -3,7 +3,7 @@
  * own labels. Logging changes no register and no flag.
  */
 
-import { type AsmOperand, type Assembler, type Memory, mem } from "../../../src/isa/assembler.ts";
+import { type AsmOperand, type Assembler, label, type Memory, mem } from "../../../src/isa/assembler.ts";
 import type { Size } from "../../../src/isa/encode.ts";
 import { ALIAS, IDT, VARIABLE, VARIABLES } from "./layout.ts";
 import { gate } from "./tables.ts";
@@ -208,6 +208,19 @@ export class CaseCode {
     return this.emit("SHR", "rax", 16).mov(at(entry + 6, 16), "ax");
   }
 
+  /** After the next exceptions 32-bit code goes on at `label`. */
+  onFault32(name: string): this {
+    return this.mov(this.#variable(VARIABLE.resume32), label(name));
+  }
+  /** As `attempt`, in 32-bit protected mode. */
+  attempt32(body: (c: this) => void): this {
+    const place = `.attempt${this.#attempts++}`;
+    this.onFault32(place);
+    body(this);
+    this.emit("UD2").label(place);
+    return this.ring(0);
+  }
+
   /** After the next exceptions ring 0 goes on at `label`, on its stack, in 64-bit mode. RAX changes. */
   onFault(label: string): this {
     return this.lea("rax", label)
@@ -221,7 +234,7 @@ export class CaseCode {
   }
   /** Exceptions log vector, error code and CR2 alone. */
   terse(): this {
-    return this.mov(at(VARIABLE.terse + this.#alias), 1);
+    return this.mov(at(VARIABLE.terse + this.#alias, 32), 1);
   }
   /** Runs `body` and comes back to ring 0 by an exception; where it raises none, UD2 does. RAX changes. */
   attempt(body: (c: this) => void): this {

@@ -26,6 +26,8 @@ export const VARIABLE = {
   vector: VARIABLES + 0x40,
   /** Not 0: exceptions log vector, error code and CR2 alone. */
   terse: VARIABLES + 0x48,
+  /** Where 32-bit code of ring 0 goes on after an exception. */
+  resume32: VARIABLES + 0x98,
   /** For the cases: 8 quadwords, zero at their start. */
   free: VARIABLES + 0x50,
   /** The sixteen registers at an exception. */
@@ -37,11 +39,14 @@ export const LOG_START = 0x200;
 export const IMAGE = 0x10_0000;
 export const STUBS = IMAGE + 0x1000;
 export const STUB_BYTES = 32;
+/** The same for 32-bit gates. */
+export const STUBS32 = STUBS + 256 * STUB_BYTES;
+export const STUB32_BYTES = 32;
 
 /** Tables that every case may change; PRISTINE_TABLES holds them as they were. */
 export const TABLES = 0x20_0000;
 export const PRISTINE_TABLES = 0x30_0000;
-export const TABLES_BYTES = 0x1_0000;
+export const TABLES_BYTES = 0x1_8000;
 export const GDT = TABLES + 0;
 export const IDT = TABLES + 0x1000;
 export const TSS = TABLES + 0x2000;
@@ -59,6 +64,16 @@ export const PT_TEST = TABLES + 0xb000;
 export const PDPT_B = TABLES + 0xd000;
 export const PD_B = TABLES + 0xe000;
 export const PT_B = TABLES + 0xf000;
+// What the older modes use [legacy.ts]: gates of 8 bytes, two TSS of 32 bits, tables of two levels, tables of PAE.
+export const IDT32 = TABLES + 0x1_0000;
+export const TSS32 = TABLES + 0x1_0800;
+export const TSS32_B = TABLES + 0x1_0900;
+export const PDPT_PAE = TABLES + 0x1_0c00;
+export const PD_LEGACY = TABLES + 0x1_1000;
+export const PT_LEGACY = TABLES + 0x1_2000;
+export const PD0_PAE = TABLES + 0x1_3000;
+export const PD1_PAE = TABLES + 0x1_4000;
+export const PT_PAE = TABLES + 0x1_5000;
 
 /** Stacks, by their tops. */
 export const STACK = {
@@ -126,6 +141,8 @@ export const SELECTOR = {
   kernelData16: 0x70,
   /** From here on entries are the cases' own. */
   free: 0x80,
+  tss32: 0xf0,
+  tss32B: 0xf8,
 } as const;
 
 export const CR0_BASE = 0x8001_0033;

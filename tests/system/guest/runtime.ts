@@ -19,6 +19,7 @@ import {
   EXIT_VALUE,
   GDT,
   IDT,
+  IDT32,
   IMAGE,
   LOG_START,
   PLAY,
@@ -35,6 +36,7 @@ import {
   VARIABLE,
   VARIABLES,
 } from "./layout.ts";
+import { legacyRuntime } from "./legacy-runtime.ts";
 import { pristineTables } from "./tables.ts";
 
 export interface SystemCase {
@@ -80,6 +82,7 @@ function program(cases: readonly SystemCase[]): Uint8Array {
       .emit("JMP", vector === END_VECTOR ? "finish" : "exception");
     while (asm.here < BigInt(STUBS + (vector + 1) * STUB_BYTES)) asm.db(0xcc);
   }
+  legacyRuntime(asm);
   exceptionHandler(asm);
   runner(asm, cases.length);
   printer(asm);
@@ -122,6 +125,7 @@ function start(asm: Assembler): void {
   while (asm.here < BigInt(IMAGE + 0x800)) asm.db(0xcc);
   asm.dw(0xfff).dd(PRISTINE_TABLES);
   asm.align(16).label("gdtr").dw(0xfff).dq(GDT).align(16).label("idtr").dw(0xfff).dq(IDT);
+  asm.align(16).label("idtr32").dw(0x7ff).dd(IDT32);
   asm.align(16).label("msrs");
   for (const [index, value] of MSRS) asm.dq(index).dq(value);
   asm.label("fpu").dd(0x1f80);
@@ -207,6 +211,7 @@ function runner(asm: Assembler, count: number): void {
     .mov(at(VARIABLE.pointer), LOG_START)
     .emit("LEA", "rax", mem({ label: "finish" }))
     .mov(at(VARIABLE.resume), "rax");
+  asm.emit("LEA", "rax", mem({ label: "leave32" })).mov(at(VARIABLE.resume32), "rax");
   asm
     .emit("SHL", "ebx", 4)
     .mov("rax", mem({ base: "rbx", label: "cases", bits: 64 }))

@@ -4,26 +4,37 @@ import { flatDescriptor } from "../../../src/cpu/reset-state.ts";
 import {
   END_VECTOR,
   IDT,
+  IDT32,
   IO_MAP,
   LDT,
   PAGE,
   PD0,
   PD1,
+  PD0_PAE,
+  PD1_PAE,
   PD3,
   PD_B,
+  PD_LEGACY,
   PDPT,
   PDPT_B,
+  PDPT_PAE,
   PLAY,
   PML4,
   PT_B,
+  PT_LEGACY,
+  PT_PAE,
   PT_TEST,
   SELECTOR,
   STACK,
+  STUB32_BYTES,
   STUB_BYTES,
   STUBS,
+  STUBS32,
   TABLES,
   TABLES_BYTES,
   TSS,
+  TSS32,
+  TSS32_B,
   TSS_BYTES,
 } from "./layout.ts";
 
@@ -111,7 +122,49 @@ export function pristineTables(): Uint8Array {
     put(PT_B + i * 8, BigInt(PLAY + i * 4096) | LEVEL);
     if (i < 256) put(PD1 + i * 8, large(i) | kernel | PAGE.U);
   }
+  legacyTables(view);
   put(PD1 + 256 * 8, tables(PT_TEST));
   put(PD1 + 257 * 8, BigInt(PLAY) | LEVEL | PAGE.PS);
   return bytes;
+}
+
+/** A 32-bit gate. */
+export function gate32({ offset = 0, selector = 0x18, dpl = 0, type = 14, present = true }): bigint {
+  const attributes = BigInt((present ? 0x80 : 0) | (dpl << 5) | type);
+  const at = BigInt(offset);
+  return (at & 0xffffn) | (BigInt(selector) << 16n) | (attributes << 40n) | ((at >> 16n) << 48n);
+}
+
+/** The tables of the older modes map what the long-mode ones do: ring 0 one to one, ring 3 from ALIAS on, the windows. */
+function legacyTables(view: DataView): void {
+  const put = (address: number, value: bigint) => view.setBigUint64(address - TABLES, value, true);
+  const word = (address: number, value: number) => view.setUint32(address - TABLES, value, true);
+  for (let vector = 0; vector < 256; vector++) {
+    put(IDT32 + vector * 8, gate32({ offset: STUBS32 + vector * STUB32_BYTES, dpl: vector === END_VECTOR ? 3 : 0 }));
+  }
+  put(TABLES + SELECTOR.tss32, descriptor({ base: TSS32, limit: 0x67, attributes: 0x89 }));
+  put(TABLES + SELECTOR.tss32B, descriptor({ base: TSS32_B, limit: 0x67, attributes: 0x89 }));
+  for (const tss of [TSS32, TSS32_B]) {
+    word(tss + 4, STACK.rsp0);
+    word(tss + 8, SELECTOR.kernelData);
+    // No I/O permission bitmap: its offset is the limit.
+    view.setUint16(tss + 0x66 - TABLES, 0x68, true);
+  }
+  for (let i = 0; i < 1024; i++) {
+    const large = 0x40_0000 * i;
+    if (i < 8) word(PD_LEGACY + i * 4, large | 0x83);
+    if (i < 8) word(PD_LEGACY + (256 + i) * 4, large | 0x87);
+    word(PT_LEGACY + i * 4, (PLAY + (i % 512) * 4096) | 7);
+  }
+  word(PD_LEGACY + 384 * 4, PT_LEGACY | 7);
+  word(PD_LEGACY + 385 * 4, PLAY | 0x87);
+  put(PDPT_PAE, BigInt(PD0_PAE | 1));
+  put(PDPT_PAE + 8, BigInt(PD1_PAE | 1));
+  for (let i = 0; i < 512; i++) {
+    put(PD0_PAE + i * 8, BigInt(0x20_0000 * i) | 0x83n);
+    if (i < 256) put(PD1_PAE + i * 8, BigInt(0x20_0000 * i) | 0x87n);
+    put(PT_PAE + i * 8, BigInt(PLAY + i * 4096) | 7n);
+  }
+  put(PD1_PAE + 256 * 8, BigInt(PT_PAE | 7));
+  put(PD1_PAE + 257 * 8, BigInt(PLAY | 0x87));
 }
