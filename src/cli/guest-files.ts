@@ -2,8 +2,8 @@
 
 import { access, open } from "node:fs/promises";
 import { IsolaError } from "../base/errors.ts";
+import { formatSize } from "../base/size.ts";
 import type { BootModule } from "../machine/vm-contract.ts";
-import { formatSize } from "./size.ts";
 
 /** What Node's codes mean, for the commonest ways in which a file cannot be read. */
 const REASONS: Readonly<Record<string, string>> = {

@@ -1,11 +1,11 @@
 /** `isola image`: what the store of guest images holds, for a person or as JSON for a program. */
 
 import { IsolaError } from "../base/errors.ts";
+import { formatSize } from "../base/size.ts";
 import type { ImageInfo } from "../images/store.ts";
 import { EXIT_STATUS } from "./exit-status.ts";
 import type { CliHost } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
-import { formatSize } from "./size.ts";
 
 interface OutputOptions {
   readonly json: boolean;

@@ -1,14 +1,15 @@
 /** The grammar of the command line: commands, options, help with examples. What they do lies beside. */
 
 import { Command, CommanderError } from "commander";
+import { formatSize } from "../base/size.ts";
 import type { EngineName, TraceName } from "../machine/vm-contract.ts";
 import { describeExitStatuses, EXIT_STATUS } from "./exit-status.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { listImages, pullImage, removeImages } from "./image-command.ts";
+import { parseMemory } from "./memory-size.ts";
 import { oneLine, usageError } from "./report.ts";
 import { runCommand } from "./run-command.ts";
 import { parseCpus, parseEngine, parseName, parseTrace } from "./run-options.ts";
-import { formatSize, parseMemory } from "./size.ts";
 
 const DEFAULT_MEMORY_BYTES = 256 * 2 ** 20;
 

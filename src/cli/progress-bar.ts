@@ -1,7 +1,7 @@
 /** Progress of a download or a build on stderr: a bar on a terminal, a line for each step elsewhere. */
 
+import { formatSize } from "../base/size.ts";
 import type { Progress } from "../images/progress.ts";
-import { formatSize } from "./size.ts";
 
 const BAR_CELLS = 24;
 const REDRAW_MS = 80;

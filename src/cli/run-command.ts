@@ -1,6 +1,7 @@
 /** `isola run`: boots one guest, with its serial port on stdin and stdout, until it ends. */
 
 import { IsolaError } from "../base/errors.ts";
+import { formatSize } from "../base/size.ts";
 import type { BootModule, EngineName, TraceName, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import { readGuestFile, readModule } from "./guest-files.ts";
@@ -8,7 +9,6 @@ import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { debugging } from "./report.ts";
 import { composeCommandLine } from "./run-options.ts";
-import { formatSize } from "./size.ts";
 import { Terminal } from "./terminal.ts";
 
 const DEFAULT_IMAGE = "debian";

@@ -18,6 +18,8 @@ export const HIGH_RAM_START = 4 * GIB;
 export const VGA_WINDOW = { start: 0xa0000, end: 0xc0000 } as const;
 
 export const MIN_RAM_BYTES = 2 * MIB;
+/** RAM is cut into WebAssembly's pages. */
+export const RAM_STEP_BYTES = WASM_PAGE_BYTES;
 /** A 32-bit WebAssembly memory holds 4 GiB; the engine area is part of it. */
 export const MAX_RAM_BYTES = 4 * GIB - ENGINE_BYTES - 2 * MIB;
 

@@ -1,0 +1,225 @@
+/**
+ * What a person asks of a virtual machine: the one schema behind the record, the API, the command line and vms.yaml.
+ * Every field but the name and what is booted has a default.
+ */
+
+import { z } from "zod";
+import { parseSize } from "../base/size.ts";
+import { MAX_RAM_BYTES, MIN_RAM_BYTES, RAM_STEP_BYTES } from "../memory/guest-memory.ts";
+
+const MIB = 2 ** 20;
+/** Names of VMs, projects, templates, pools and disks: good as a file's name and in a URL. */
+export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export const DEFAULT_PROJECT = "default";
+export const DEFAULT_POOL = "default";
+export const DEFAULT_MEMORY_BYTES = 256 * MIB;
+export const DEFAULT_SHARES = 1024;
+/** A processor's whole time in the unit of reservations and caps. */
+export const PERCENT_PER_PROCESSOR = 100;
+/** The kernel's own limit is 2,048 bytes with the final zero [linux arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE]. */
+const COMMAND_LINE_LIMIT = 2047;
+const DISK_STEP_BYTES = 512;
+const MAX_DISK_BYTES = 2 ** 45;
+const MAX_DISKS = 16;
+
+export const nameSchema = z
+  .string()
+  .regex(NAME_PATTERN, "wanted: 1 to 63 letters, digits, dots, hyphens and underscores, a letter or digit first")
+  .meta({ description: "1 to 63 letters, digits, dots, hyphens and underscores; begins with a letter or a digit" });
+
+/** Bytes, or text as a person writes it ("256M"); bytes once parsed. */
+export const sizeSchema = z
+  .union([z.number(), z.string()])
+  .transform((value, context) => {
+    const bytes = typeof value === "number" ? value : parseSize(value);
+    if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
+    context.addIssue({
+      code: "custom",
+      message: `${JSON.stringify(value)} is not a size; wanted: bytes, or as in 256M`,
+    });
+    return z.NEVER;
+  })
+  .pipe(z.int().nonnegative())
+  .meta({ description: 'bytes, or a text such as "256M" (powers of 1024)' });
+
+const oneLine = z
+  .string()
+  .max(COMMAND_LINE_LIMIT)
+  .refine((text) => !/[\0\r\n]/.test(text), "wanted: one line");
+
+const path = z
+  .string()
+  .min(1)
+  .max(4095)
+  .refine((text) => text.startsWith("/") && !text.includes("\0"), "wanted: an absolute path on the server");
+
+export const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
+/** Models of the virtual processor: one so far, the same on every engine, so that a VM can move. */
+export const CPU_MODELS = ["x86-64-v2"] as const;
+export const RESTART_POLICIES = ["no", "on-failure", "unless-stopped", "always"] as const;
+
+export const diskSpecSchema = z.strictObject({
+  name: nameSchema.meta({ description: "unique in the VM; the first disk is the guest's /dev/vda" }),
+  sizeBytes: sizeSchema.refine(
+    (bytes) => bytes >= DISK_STEP_BYTES && bytes <= MAX_DISK_BYTES && bytes % DISK_STEP_BYTES === 0,
+    "wanted: 512 bytes to 32T, in sectors of 512",
+  ),
+  readonly: z.boolean().default(false),
+});
+export type DiskSpec = z.infer<typeof diskSpecSchema>;
+
+export const cpuSpecSchema = z.strictObject({
+  count: z.int().min(1).max(1).default(1).meta({ description: "virtual processors; one so far" }),
+  model: z.enum(CPU_MODELS).default("x86-64-v2"),
+  pool: nameSchema.default(DEFAULT_POOL).meta({ description: "the host processors it may use" }),
+  shares: z.int().min(2).max(262_144).default(DEFAULT_SHARES).meta({
+    description: "weight against the others in the pool while processors are short",
+  }),
+  reservationPercent: z.number().min(0).max(10_000).default(0).meta({
+    description: "what it is guaranteed, in percent of one processor",
+  }),
+  capPercent: z.number().min(1).max(10_000).nullable().default(null).meta({
+    description: "the most it gets even where processors are idle, in percent of one processor; null: no limit",
+  }),
+});
+export type CpuSpec = z.infer<typeof cpuSpecSchema>;
+
+export const restartSpecSchema = z.strictObject({
+  policy: z.enum(RESTART_POLICIES).default("no").meta({
+    description:
+      "no; on-failure: after a crash; unless-stopped and always: after every end that nobody asked for, always also at the server's start",
+  }),
+  maxRetries: z.int().min(0).max(1_000_000).default(10).meta({
+    description: "restarts in a row without ten seconds of running between; then the VM is left failed",
+  }),
+});
+
+export const clockSpecSchema = z
+  .strictObject({
+    offsetSeconds: z.int().min(-4e9).max(4e9).default(0).meta({ description: "guest time minus host time, UTC" }),
+    startAt: z.iso
+      .datetime()
+      .nullable()
+      .default(null)
+      .meta({ description: "the time at power-on instead of the host's" }),
+  })
+  .refine(({ offsetSeconds, startAt }) => startAt === null || offsetSeconds === 0, "wanted: offsetSeconds or startAt");
+
+/** What the guest reads as its maker's data (DMI). [SMBIOS 3.6 §7.2] */
+const dmiText = z
+  .string()
+  .max(63)
+  .regex(/^[\x20-\x7e]*$/, "wanted: printable ASCII");
+export const firmwareSpecSchema = z.strictObject({
+  manufacturer: dmiText.default("isola"),
+  product: dmiText.default("isola VM"),
+  version: dmiText.default(""),
+  serial: dmiText.default(""),
+  /** Of the system; null: made of the VM's own id. */
+  uuid: z.uuid().nullable().default(null),
+});
+export type FirmwareSpec = z.infer<typeof firmwareSpecSchema>;
+
+const vmSpecFields = z.strictObject({
+  name: nameSchema,
+  project: nameSchema.default(DEFAULT_PROJECT),
+  description: z.string().max(1000).default(""),
+  image: nameSchema.nullable().default(null).meta({ description: "a guest image, as in `isola image list`" }),
+  kernel: path.nullable().default(null).meta({ description: "a kernel on the server, in place of the image's" }),
+  initrds: z
+    .array(z.strictObject({ path, commandLine: oneLine.default("") }))
+    .max(32)
+    .default([])
+    .meta({ description: "initial RAM disks or Multiboot modules, in place of the image's" }),
+  append: oneLine.default("").meta({ description: "words added to the kernel's command line" }),
+  engine: z.enum(ENGINE_CHOICES).default("auto"),
+  memoryBytes: sizeSchema
+    .default(DEFAULT_MEMORY_BYTES)
+    .refine(
+      (bytes) => bytes >= MIN_RAM_BYTES && bytes <= MAX_RAM_BYTES && bytes % RAM_STEP_BYTES === 0,
+      `wanted: ${MIN_RAM_BYTES} to ${MAX_RAM_BYTES} bytes (2M to 3966M), a multiple of 64K`,
+    )
+    .meta({ description: "the guest's RAM: the most it can come to hold" }),
+  memoryReservationBytes: sizeSchema.nullable().default(null).meta({
+    description: "RAM kept free for it on the host; null: all of memoryBytes",
+  }),
+  cpu: cpuSpecSchema.default(() => cpuSpecSchema.parse({})),
+  disks: z
+    .array(diskSpecSchema)
+    .max(MAX_DISKS)
+    .refine((disks) => new Set(disks.map(({ name }) => name)).size === disks.length, "wanted: names that differ")
+    .default([]),
+  autostart: z.boolean().default(false).meta({ description: "start it when the server starts" }),
+  restart: restartSpecSchema.default(() => restartSpecSchema.parse({})),
+  rebootOnReset: z.boolean().default(true).meta({ description: "false: a guest's reset ends the VM" }),
+  clock: clockSpecSchema.default(() => clockSpecSchema.parse({})),
+  firmware: firmwareSpecSchema.default(() => firmwareSpecSchema.parse({})),
+});
+
+interface BootAndMemory {
+  readonly image?: string | null | undefined;
+  readonly kernel?: string | null | undefined;
+  readonly memoryBytes?: number | undefined;
+  readonly memoryReservationBytes?: number | null | undefined;
+}
+
+const reservationFits = ({ memoryBytes, memoryReservationBytes }: BootAndMemory): boolean =>
+  typeof memoryReservationBytes !== "number" || memoryReservationBytes <= (memoryBytes ?? DEFAULT_MEMORY_BYTES);
+
+/** A VM as it is asked for, defaults filled in by parsing. */
+export const vmSpecSchema = vmSpecFields
+  .refine(({ image, kernel }) => image !== null || kernel !== null, {
+    message: "neither image nor kernel; wanted: an image, a kernel, or both",
+    path: ["image"],
+  })
+  .refine(reservationFits, {
+    message: "more than memoryBytes; wanted: at most the guest's RAM",
+    path: ["memoryReservationBytes"],
+  })
+  .refine(({ cpu }) => cpu.capPercent === null || cpu.reservationPercent <= cpu.capPercent, {
+    message: "the reservation exceeds the cap",
+    path: ["cpu", "reservationPercent"],
+  })
+  .refine(({ cpu }) => cpu.reservationPercent <= cpu.count * PERCENT_PER_PROCESSOR, {
+    message: "more than its virtual processors can use; wanted: at most 100 for each",
+    path: ["cpu", "reservationPercent"],
+  });
+export type VmSpec = z.infer<typeof vmSpecSchema>;
+/** What may be written: defaults left out, sizes as text. */
+export type VmSpecInput = z.input<typeof vmSpecSchema>;
+
+/** The same without defaults: `undefined` is "as it is". */
+const partialCpu = z.strictObject({
+  model: z.enum(CPU_MODELS).optional(),
+  pool: nameSchema.optional(),
+  shares: cpuSpecSchema.shape.shares.unwrap().optional(),
+  reservationPercent: cpuSpecSchema.shape.reservationPercent.unwrap().optional(),
+  capPercent: cpuSpecSchema.shape.capPercent.unwrap().optional(),
+});
+
+/**
+ * A change of a VM. `cpu.shares`, reservation, cap, pool, description, autostart, restart and rebootOnReset act at
+ * once; everything else is refused while the VM runs. `disks` names all disks: one left out is removed with its data.
+ */
+export const vmUpdateSchema = z.strictObject({
+  project: nameSchema.optional(),
+  description: vmSpecFields.shape.description.unwrap().optional(),
+  image: vmSpecFields.shape.image.unwrap().optional(),
+  kernel: vmSpecFields.shape.kernel.unwrap().optional(),
+  initrds: vmSpecFields.shape.initrds.unwrap().optional(),
+  append: vmSpecFields.shape.append.unwrap().optional(),
+  engine: vmSpecFields.shape.engine.unwrap().optional(),
+  memoryBytes: sizeSchema.optional(),
+  memoryReservationBytes: sizeSchema.nullable().optional(),
+  cpu: partialCpu.optional(),
+  disks: vmSpecFields.shape.disks.unwrap().optional(),
+  autostart: z.boolean().optional(),
+  restart: restartSpecSchema.optional(),
+  rebootOnReset: z.boolean().optional(),
+  clock: clockSpecSchema.optional(),
+  firmware: firmwareSpecSchema.optional(),
+});
+export type VmUpdate = z.infer<typeof vmUpdateSchema>;
+
+/** Fields of `VmUpdate` that act on a running VM; of `cpu` all but the model do. */
+export const LIVE_FIELDS = ["description", "cpu", "autostart", "restart", "rebootOnReset"] as const;
