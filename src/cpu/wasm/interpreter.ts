@@ -9,9 +9,10 @@ import type { CodeWriter } from "../../wasm/code.ts";
 import { ModuleBuilder } from "../../wasm/module.ts";
 import { type Handler, helperCalls, type Sequence, sequenceName, storesIn } from "./handlers.ts";
 import { ARENA, EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
-import { type CoreFunctions, type LowerTarget, Lowering, LocalPool } from "./lower.ts";
+import type { CoreFunctions } from "./lower.ts";
 import { pushJumpSlot } from "./memory/code-lookup.ts";
 import type { MemoryCore } from "./memory/memory-core.ts";
+import { LocalPool, type LowerTarget, RecordLowering } from "./record-lowering.ts";
 
 /** Functions that handlers call by name: the memory core's and TypeScript's. */
 export type HelperImports = Record<string, (...args: never[]) => unknown>;
@@ -335,9 +336,9 @@ export class Interpreter {
       () => this.#crossing(code, record, core, advance, () => exit(EXIT.decode), pushRecordRip, setRip),
       ...hot.map((sequence) => () => {
         target.locals.reset();
-        let lowering: Lowering | undefined;
+        let lowering: RecordLowering | undefined;
         for (const [i, handler] of sequence.entries()) {
-          const part = new Lowering(target, handler);
+          const part = new RecordLowering(target, handler);
           lowering?.handTo(part);
           lowering = part;
           if (i === sequence.length - 1) part.handler(handler.statements);
@@ -496,6 +497,6 @@ function lowerFunction(
       poll: leave(STATUS.poll),
     },
   };
-  new Lowering(target, handler).handler(handler.statements);
+  new RecordLowering(target, handler).handler(handler.statements);
   code.unreachable();
 }
