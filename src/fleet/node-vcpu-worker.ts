@@ -11,5 +11,11 @@ flushCompileCache();
 const port = parentPort;
 if (port === null) throw new Error("node-vcpu-worker.ts runs as a worker");
 port.once("message", (start: VcpuThreadStart) => {
-  runVcpuThread(start, (message) => port.postMessage(message));
+  runVcpuThread(start, {
+    post: (message) => port.postMessage(message),
+    usedMicros: () => {
+      const { user, system } = process.cpuUsage();
+      return user + system;
+    },
+  });
 });

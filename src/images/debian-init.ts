@@ -38,6 +38,9 @@ for round in 1 2; do
   [ -n "$names" ] && modprobe -a -b -q $names 2>/dev/null
 done
 
+# The power button: the driver reports a key, and BusyBox's acpid runs what lies in /etc/acpi.
+modprobe -a -q button evdev 2>/dev/null && acpid -l /dev/null
+
 start-stop-daemon -S -b -x /etc/session
 while :; do
   sleep 3600 &
@@ -52,6 +55,11 @@ export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh
 cat /etc/issue
 cd /root
 setsid cttyhack sh -l
+poweroff
+`;
+
+/** What acpid runs when the power button is pressed. */
+export const POWER_BUTTON_SCRIPT = `#!/bin/sh
 poweroff
 `;
 

@@ -10,7 +10,7 @@ import { busyboxApplets } from "./busybox.ts";
 import { CpioWriter } from "./cpio.ts";
 import { readDeb } from "./deb.ts";
 import { decompress } from "./decompress/decompress.ts";
-import { BANNER, INIT_SCRIPT, PROFILE, SESSION_SCRIPT } from "./debian-init.ts";
+import { BANNER, INIT_SCRIPT, POWER_BUTTON_SCRIPT, PROFILE, SESSION_SCRIPT } from "./debian-init.ts";
 import { type ModuleInfo, modulesAlias, modulesDep, readModuleInfo, selectModules } from "./modules.ts";
 import type { ImageRecipe } from "./recipe.ts";
 
@@ -25,6 +25,8 @@ const MODULES = [
   "virtio_balloon",
   "virtiofs",
   "vmw_vsock_virtio_transport",
+  "button",
+  "evdev",
 ];
 
 /** Largest module that is read, in bytes. */
@@ -39,7 +41,7 @@ interface KernelFiles {
 
 /** Whether a module is worth reading at all: dependencies can only lie in these folders. */
 function mayBeNeeded(path: string): boolean {
-  return /\/kernel\/(drivers\/(virtio|block|net|char|scsi|input|hid)|net\/(vmw_vsock|core|vsock)|fs\/fuse|lib|crypto)\//.test(
+  return /\/kernel\/(drivers\/(acpi|virtio|block|net|char|scsi|input|hid)|net\/(vmw_vsock|core|vsock)|fs\/fuse|lib|crypto)\//.test(
     path,
   );
 }
@@ -91,6 +93,8 @@ export function buildInitramfs(busybox: Uint8Array, kernel: KernelFiles): Uint8A
   cpio.file("bin/busybox", busybox, 0o755);
   for (const applet of busyboxApplets(busybox)) if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
   cpio.file("init", INIT_SCRIPT, 0o755).file("etc/session", SESSION_SCRIPT, 0o755);
+  for (const path of ["etc/acpi", "etc/acpi/PWRF"]) cpio.directory(path, 0o755);
+  cpio.file("etc/acpi/PWRF/00000080", POWER_BUTTON_SCRIPT, 0o755);
   cpio.file("etc/profile", PROFILE).file("etc/issue", BANNER);
   cpio.file("etc/hostname", "debian\n").file("etc/hosts", "127.0.0.1 localhost debian\n::1 localhost\n");
   cpio.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n").file("etc/group", "root:x:0:\n");
@@ -142,8 +146,8 @@ function build({ architecture, metapackage, package: pattern }: DebianKernel): I
   };
 }
 
-/** Of both images: 2 has a session that keeps what was typed ahead. */
-const REVISION = 2;
+/** Of both images: 3 powers off when the power button is pressed. */
+const REVISION = 3;
 
 /** How the images are made; the store runs it. */
 export const debian: ImageRecipe = {

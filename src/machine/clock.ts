@@ -1,4 +1,4 @@
-/** Guest time from the host's monotonic clock. */
+/** Guest time from the host's monotonic clock. It can be stopped, and then stands still on every thread. */
 
 import type { GuestClock } from "../cpu/vcpu.ts";
 
@@ -11,13 +11,20 @@ export interface ClockOrigin {
   readonly powerOnMs: number;
   readonly bootTime: bigint;
   readonly tscHz: number;
+  /** Two doubles: ms that the clock has stood still so far; host ms at which it was stopped, 0 while it runs. */
+  readonly stops: SharedArrayBuffer;
 }
 
-export function clockOrigin(): ClockOrigin {
+const STOPPED_FOR = 0;
+const STOPPED_AT = 1;
+
+/** `bootTime`: ns since the Unix epoch that the guest's clocks show at power-on; absent: the host's. */
+export function clockOrigin(bootTime = BigInt(Date.now()) * 1_000_000n): ClockOrigin {
   return {
     powerOnMs: performance.timeOrigin + performance.now(),
-    bootTime: BigInt(Date.now()) * 1_000_000n,
+    bootTime,
     tscHz: DEFAULT_TSC_HZ,
+    stops: new SharedArrayBuffer(16),
   };
 }
 
@@ -26,14 +33,37 @@ export class HostClock implements GuestClock {
   readonly tscHz: number;
   readonly bootTime: bigint;
   readonly #startMs: number;
+  readonly #stops: Float64Array;
 
   constructor(origin: ClockOrigin) {
     this.tscHz = origin.tscHz;
     this.bootTime = origin.bootTime;
     this.#startMs = origin.powerOnMs - performance.timeOrigin;
+    this.#stops = new Float64Array(origin.stops);
   }
 
   now(): number {
-    return Math.max(0, Math.round((performance.now() - this.#startMs) * 1e6));
+    const stoppedAt = this.#stops[STOPPED_AT] ?? 0;
+    const ran = (stoppedAt === 0 ? this.#hostMs() : stoppedAt) - (this.#stops[STOPPED_FOR] ?? 0);
+    return Math.max(0, Math.round(ran * 1e6));
+  }
+
+  /** Stops the clock. Call it, as `resume`, while no vCPU runs, and from one thread only. */
+  stop(): void {
+    if (this.#stops[STOPPED_AT] === 0) this.#stops[STOPPED_AT] = this.#hostMs();
+  }
+
+  /** Lets the clock go on from where it stopped. */
+  resume(): void {
+    const stoppedAt = this.#stops[STOPPED_AT] ?? 0;
+    if (stoppedAt === 0) return;
+    const stood = this.#hostMs() - stoppedAt;
+    this.#stops[STOPPED_AT] = 0;
+    this.#stops[STOPPED_FOR] = (this.#stops[STOPPED_FOR] ?? 0) + stood;
+  }
+
+  /** Never 0, which means that the clock runs. */
+  #hostMs(): number {
+    return performance.now() - this.#startMs || Number.MIN_VALUE;
   }
 }

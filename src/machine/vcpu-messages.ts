@@ -32,5 +32,15 @@ export const CONTROL = {
   /** Instructions retired, low and high word. */
   retiredLow: 2,
   retiredHigh: 3,
+  /** Non-zero, and another number each time: stand still between two instructions. */
+  pause: 4,
+  /** The thread's answer: the number under which it stands still. */
+  parked: 5,
+  /** Processor time that the whole process may use, in millionths of one processor; 0: as much as it wants. */
+  budget: 6,
+  /** Time for which the budget held the guest back, in µs; wraps. */
+  throttled: 7,
+  /** Changes whenever another thread has changed a word above: what a waiting thread waits on. */
+  signal: 8,
 } as const;
 export const CONTROL_BYTES = 64;

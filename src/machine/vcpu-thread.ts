@@ -7,6 +7,7 @@ import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
+import { CpuLimiter } from "./cpu-limiter.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import type { VmResult } from "./vm-contract.ts";
 
@@ -14,11 +15,18 @@ const NS_PER_MS = 1e6;
 /** A halted vCPU with no timer looks up this often, in ms, in case a wake-up was for nothing. */
 const LONGEST_SLEEP_MS = 60_000;
 
-export function runVcpuThread(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void): void {
-  post({ kind: "ended", result: run(start, post) });
+/** What a vCPU's thread needs of the place where it runs. */
+export interface VcpuThreadPlace {
+  post(message: VcpuThreadMessage): void;
+  /** µs of processor time that the whole process has used; absent where that is not known: then no budget holds. */
+  readonly usedMicros?: () => number;
 }
 
-function run(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void): VmResult {
+export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): void {
+  place.post({ kind: "ended", result: run(start, place) });
+}
+
+function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
   const control = new Int32Array(start.control);
   const clock = new HostClock(start.clock);
   const memory = GuestMemory.attach(start.memory, start.ramBytes);
@@ -26,9 +34,11 @@ function run(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void)
   const vcpu = new PortableVcpu(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
-    start.traceUnimplemented ? { onUndefined: (bytes, rip) => post({ kind: "undefined", bytes, rip }) } : {},
+    start.traceUnimplemented ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) } : {},
   );
   vcpu.state.load(start.state);
+  const { usedMicros } = place;
+  const limiter = usedMicros && new CpuLimiter(control, { now: () => performance.now(), usedMicros });
   for (let exits = 1; ; exits++) {
     const exit = vcpu.run();
     const now = clock.now();
@@ -37,6 +47,8 @@ function run(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void)
     const { retired } = vcpu;
     control[CONTROL.retiredLow] = Number(retired & 0xffff_ffffn);
     control[CONTROL.retiredHigh] = Number(retired >> 32n);
+    limiter?.limit();
+    if (Atomics.load(control, CONTROL.pause) !== 0) park(control);
     if (Atomics.load(control, CONTROL.stop) !== 0) return { kind: "stopped" };
     const { powerOff, reset } = board.requests;
     if (powerOff) return { kind: "power-off" };
@@ -50,7 +62,19 @@ function run(start: VcpuThreadStart, post: (message: VcpuThreadMessage) => void)
     if (exit.kind === "internal-error") {
       return { kind: "internal-error", message: `${exit.message} at rip 0x${exit.rip.toString(16)}` };
     }
-    if (exit.kind === "halt") sleep(board, clock, exit.masked);
+    if (exit.kind === "halt" && Atomics.load(control, CONTROL.pause) === 0) sleep(board, clock, exit.masked);
+  }
+}
+
+/** Stands still until the pause, or the VM, is over. */
+function park(control: Int32Array): void {
+  for (;;) {
+    const ticket = Atomics.load(control, CONTROL.signal);
+    const pause = Atomics.load(control, CONTROL.pause);
+    Atomics.store(control, CONTROL.parked, pause);
+    Atomics.notify(control, CONTROL.parked);
+    if (pause === 0 || Atomics.load(control, CONTROL.stop) !== 0) return;
+    Atomics.wait(control, CONTROL.signal, ticket);
   }
 }
 

@@ -30,6 +30,8 @@ export interface VmOptions {
   readonly commandLine: string;
   readonly engine: EngineName;
   readonly trace?: readonly TraceName[];
+  /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
+  readonly bootTime?: bigint;
 }
 
 /** Why a VM ended. `message` is one line for a person. */
@@ -51,6 +53,8 @@ export interface VmStats {
   readonly exits: number;
   /** Nanoseconds of guest time since power-on. */
   readonly guestNanoseconds: number;
+  /** Milliseconds for which its CPU budget held the guest back. */
+  readonly throttledMs: number;
   /** How often each instruction that isola lacks was met, by name. */
   readonly unimplemented: Readonly<Record<string, number>>;
 }
@@ -77,6 +81,17 @@ export interface Vm {
   readonly done: Promise<VmResult>;
   /** Ends the VM at once, as by pulling the plug; `done` resolves soon after. Harmless when it has ended. */
   stop(): void;
+  /**
+   * Stands the guest still between two instructions, its clock included; resolves when it does, also where it did
+   * already or has ended. Input is taken meanwhile, as far as the guest's receiver has room.
+   */
+  pause(): Promise<void>;
+  /** Lets a paused guest go on where it stood. */
+  resume(): void;
+  /** Presses the ACPI power button: the guest decides what follows. */
+  pressPowerButton(): void;
+  /** Processor time that the VM's process may use, in processors (0.25: a quarter of one); Infinity: no limit. */
+  setCpuBudget(processors: number): void;
   stats(): VmStats;
 }
 

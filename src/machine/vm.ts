@@ -26,6 +26,8 @@ export interface VmPlace {
 }
 
 const STOP_PATIENCE_MS = 1000;
+/** A budget beyond is the same as none; it keeps the control word within 31 bits. */
+const MOST_PROCESSORS = 2000;
 
 export class PortableVm implements Vm {
   readonly done: Promise<VmResult>;
@@ -39,6 +41,9 @@ export class PortableVm implements Vm {
   #clock: HostClock | undefined;
   #thread: VcpuThread | undefined;
   #ended = false;
+  #throttledMicros = 0;
+  /** How often it was paused; numbers the pauses. */
+  #pauses = 0;
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
   #inputSpace: () => void = () => {};
@@ -54,9 +59,9 @@ export class PortableVm implements Vm {
 
   async start(): Promise<void> {
     if (this.#options === undefined) throw new Error("a VM is started once");
-    const { memoryBytes, kernel, initrd, modules = [], commandLine, trace } = this.#options;
+    const { memoryBytes, kernel, initrd, modules = [], commandLine, trace, bootTime } = this.#options;
     this.#options = undefined;
-    const origin: ClockOrigin = clockOrigin();
+    const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);
     const board = new Board({ clock: this.#clock, ramBytes: memoryBytes, vcpus: 1 });
@@ -116,9 +121,47 @@ export class PortableVm implements Vm {
 
   stop(): void {
     if (this.#ended || this.#stopTimer !== undefined) return;
-    Atomics.store(this.#control, CONTROL.stop, 1);
-    this.#board?.wake();
+    this.#signal(CONTROL.stop, 1);
     this.#stopTimer = setTimeout(() => void this.#end({ kind: "stopped" }), STOP_PATIENCE_MS);
+  }
+
+  async pause(): Promise<void> {
+    const control = this.#control;
+    if (Atomics.load(control, CONTROL.pause) === 0) this.#signal(CONTROL.pause, ++this.#pauses);
+    const number = this.#pauses;
+    while (!this.#ended && Atomics.load(control, CONTROL.pause) === number) {
+      const parked = Atomics.load(control, CONTROL.parked);
+      if (parked === number) {
+        this.#clock?.stop();
+        return;
+      }
+      const changed = Atomics.waitAsync(control, CONTROL.parked, parked);
+      if (changed.async) await Promise.race([changed.value, this.done.catch(() => undefined)]);
+    }
+  }
+
+  resume(): void {
+    if (Atomics.load(this.#control, CONTROL.pause) === 0) return;
+    this.#clock?.resume();
+    this.#signal(CONTROL.pause, 0);
+  }
+
+  pressPowerButton(): void {
+    this.#board?.pressPowerButton();
+    this.#board?.wake();
+  }
+
+  setCpuBudget(processors: number): void {
+    const millionths = Math.round(Math.min(processors, MOST_PROCESSORS) * 1e6);
+    this.#signal(CONTROL.budget, processors === Infinity ? 0 : Math.max(1, millionths));
+  }
+
+  /** Sets a control word and wakes the vCPU's thread, wherever it waits. */
+  #signal(word: number, value: number): void {
+    Atomics.store(this.#control, word, value);
+    Atomics.add(this.#control, CONTROL.signal, 1);
+    Atomics.notify(this.#control, CONTROL.signal);
+    this.#board?.wake();
   }
 
   stats(): VmStats {
@@ -127,8 +170,16 @@ export class PortableVm implements Vm {
       instructions: (this.#control[CONTROL.retiredHigh] ?? 0) * 2 ** 32 + low,
       exits: this.#control[CONTROL.exits] ?? 0,
       guestNanoseconds: this.#clock?.now() ?? 0,
+      throttledMs: this.#throttledMs(),
       unimplemented: Object.fromEntries(this.#unimplemented),
     };
+  }
+
+  /** The control word wraps after 71 minutes of being held back; it is read far more often. */
+  #throttledMs(): number {
+    const word = this.#control[CONTROL.throttled] ?? 0;
+    this.#throttledMicros += (word - (this.#throttledMicros | 0)) >>> 0;
+    return this.#throttledMicros / 1000;
   }
 
   /** Hands the guest's output on until the VM has ended. */

@@ -79,8 +79,16 @@ export class FakeVm implements Vm {
     this.#end({ kind: "stopped" });
   }
 
+  /** The command line neither pauses nor limits. */
+  async pause(): Promise<void> {
+    await Promise.resolve();
+  }
+  resume(): void {}
+  pressPowerButton(): void {}
+  setCpuBudget(): void {}
+
   stats(): VmStats {
-    return { instructions: 0, exits: 0, guestNanoseconds: 0, unimplemented: {} };
+    return { instructions: 0, exits: 0, guestNanoseconds: 0, throttledMs: 0, unimplemented: {} };
   }
 
   async #run(): Promise<void> {

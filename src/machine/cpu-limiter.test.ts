@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CpuLimiter } from "./cpu-limiter.ts";
+import { CONTROL, CONTROL_BYTES } from "./vcpu-messages.ts";
+
+/** A limiter whose time and use are the test's. */
+function make(processors: number) {
+  const control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
+  control[CONTROL.budget] = processors * 1e6;
+  const at = { ms: 1000, used: 500_000 };
+  const limiter = new CpuLimiter(control, { now: () => at.ms, usedMicros: () => at.used });
+  return { control, at, limiter };
+}
+
+test("a guest that always wants to run gets its budget", () => {
+  for (const processors of [0.1, 0.25, 0.5, 1.5]) {
+    const { at, limiter } = make(processors);
+    const begun = { ...at };
+    while (at.ms < begun.ms + 10_000) {
+      // Slices of a millisecond on as many threads as the budget fills.
+      at.ms += 1;
+      at.used += 1000 * Math.ceil(processors);
+      at.ms += limiter.charge();
+    }
+    const share = (at.used - begun.used) / 1000 / (at.ms - begun.ms);
+    assert.ok(Math.abs(share / processors - 1) < 0.01, `${share} of ${processors}`);
+  }
+});
+
+test("what other threads of the process used is owed", () => {
+  const { at, limiter } = make(0.5);
+  at.used += 100_000;
+  assert.equal(limiter.charge(), 200);
+  at.ms += 100;
+  assert.equal(limiter.charge(), 100);
+  at.ms += 100;
+  assert.equal(limiter.charge(), 0);
+});
+
+test("an idle guest saves up 50 ms of its budget and no more", () => {
+  const { at, limiter } = make(0.5);
+  at.ms += 60_000;
+  assert.equal(limiter.charge(), 0);
+  at.used += 25_000;
+  assert.equal(limiter.charge(), 0);
+  at.used += 1000;
+  assert.equal(limiter.charge(), 2);
+});
+
+test("without a budget nothing is held back, nor owed afterwards", () => {
+  const { control, at, limiter } = make(0);
+  at.used += 1e9;
+  assert.equal(limiter.charge(), 0);
+  control[CONTROL.budget] = 100_000;
+  assert.equal(limiter.charge(), 0);
+  at.used += 1000;
+  assert.equal(limiter.charge(), 10);
+});
+
+test("a pause or a stop ends the wait", () => {
+  const { control, at, limiter } = make(0.001);
+  at.used += 1e6;
+  control[CONTROL.pause] = 1;
+  limiter.limit();
+  control[CONTROL.pause] = 0;
+  control[CONTROL.stop] = 1;
+  limiter.limit();
+  assert.equal(control[CONTROL.throttled], 0);
+});
