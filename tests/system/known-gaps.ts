@@ -27,10 +27,4 @@ export const KNOWN_GAPS: Readonly<Record<string, Readonly<Record<string, string>
       "a jump by a register beyond CS's limit",
     ].map((name) => [`segment: ${name}`, "CS's limit counts in far transfers and returns alone"]),
   ),
-  "protected-transfers": Object.fromEntries(
-    ["JMP to a TSS", "CALL of a TSS, IRET back", "an exception by a task gate"].map((name) => [
-      `task: ${name}`,
-      "there are no hardware task switches",
-    ]),
-  ),
 };

@@ -11,6 +11,7 @@ import { RETURNS } from "./cases/returns.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
 import { SELF_MODIFYING } from "./cases/self-modifying.ts";
 import { PORT_ACCESS, STRING_FAULTS } from "./cases/strings.ts";
+import { TASK_FAULTS, TASKS } from "./cases/tasks.ts";
 import { SYSTEM_CALLS, TRANSFERS } from "./cases/transfers.ts";
 import { guestImage, type SystemCase } from "./guest/runtime.ts";
 
@@ -49,4 +50,6 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("protected", PROTECTED),
   longMode("protected-segments", PROTECTED_SEGMENTS),
   longMode("protected-transfers", PROTECTED_TRANSFERS),
+  longMode("tasks", TASKS),
+  longMode("task-faults", TASK_FAULTS),
 ];

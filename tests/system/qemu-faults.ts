@@ -3,7 +3,9 @@
  * manual's place. "Processors" means that it was tried on one in ring 3.
  */
 
-interface FaultGroup {
+import { TASK_QEMU_FAULTS } from "./qemu-faults-tasks.ts";
+
+export interface FaultGroup {
   readonly why: string;
   /** By the case's name: the right result. */
   readonly cases?: Readonly<Record<string, string>>;
@@ -28,6 +30,7 @@ const withCode = (result: string, fix: (code: number) => number): string =>
   result.replace(/ e=(\w+)/, (_, code: string) => ` e=${fix(Number.parseInt(code, 16)).toString(16)}`);
 
 export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
+  ...TASK_QEMU_FAULTS,
   exceptions: [
     {
       why: "opcodes that the manual leaves undefined, and LOCK where it is not allowed, raise #UD [SDM 2 appendix A, LOCK]",

@@ -10,6 +10,7 @@ import { EXCEPTION } from "../../../isa/semantics.ts";
 import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
 import { CR0, CR4, CS, type StateView, TR } from "../state-view.ts";
+import { loadPageDirectory } from "./page-directory.ts";
 import type { SystemParts } from "./parts.ts";
 
 /** Bits of CR0 that are there; the others read as 0 and writes of their low half are ignored. */
@@ -71,10 +72,12 @@ export function deriveAvailability(view: StateView): void {
 export class ControlRegisters {
   readonly #host: EngineHost;
   readonly #view: StateView;
+  readonly #parts: SystemParts;
 
-  constructor({ host, view }: SystemParts) {
-    this.#host = host;
-    this.#view = view;
+  constructor(parts: SystemParts) {
+    this.#parts = parts;
+    this.#host = parts.host;
+    this.#view = parts.view;
   }
 
   read(number: number): bigint {
@@ -152,11 +155,9 @@ export class ControlRegisters {
   }
 
   #writeCr3(value: bigint): void {
-    const view = this.#view;
     const high = Number(value >> 32n);
     if ((high & CR3_RESERVED_HIGH) !== 0) refuse();
-    view.setHalves(STATE.cr3, low32(value), high);
-    this.#host.flushTlb((view.low(STATE.cr4) & CR4.PGE) === 0 ? "all" : "non-global");
+    loadPageDirectory(this.#parts, low32(value), high);
   }
 
   #writeCr4(value: bigint): void {

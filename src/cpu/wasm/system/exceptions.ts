@@ -14,6 +14,8 @@ import type { EventSource, SystemParts } from "./parts.ts";
 import { dplOf, isCode, isConforming, selectorError } from "./segments.ts";
 
 const DR7_GD = 1 << 13;
+/** DR6: a task switch to a TSS with T set. */
+const DR6_BT = 1 << 15;
 /** In an error code: it names a gate of the IDT, not a selector. */
 const IDT_ERROR = 2;
 const IST_OFFSET = 0x24;
@@ -58,6 +60,7 @@ export class ExceptionUnit {
     for (;;) {
       try {
         this.enter(event, code, origin);
+        this.raiseTaskTrap();
         return;
       } catch (fault) {
         if (!(fault instanceof GuestFault)) throw fault;
@@ -71,6 +74,15 @@ export class ExceptionUnit {
         origin = "exception";
       }
     }
+  }
+
+  /** After a switch to a task whose TSS has the T flag set: #DB before its first instruction. [SDM 3 §18.3.1.5] */
+  raiseTaskTrap(): void {
+    const { pending, view } = this.#parts;
+    if (!pending.taskTrap) return;
+    pending.taskTrap = false;
+    view.setLow(STATE.dr6, view.low(STATE.dr6) | DR6_BT);
+    this.deliver(EXCEPTION.DB, undefined, "exception");
   }
 
   /** Enters the handler of a vector once; raises GuestFault, with nothing but memory changed, where it cannot. */

@@ -9,7 +9,7 @@ import { innerStack } from "./legacy-gates.ts";
 import { addLow, canonical, carry } from "./linear-memory.ts";
 import type { SystemParts } from "./parts.ts";
 import { dplOf, isCode, isConforming, SYSTEM_TYPE, selectorError } from "./segments.ts";
-import { refuseTaskSwitch } from "./task-switch.ts";
+import { switchTask } from "./task-switch.ts";
 
 type PushBytes = 2 | 4 | 8;
 
@@ -89,8 +89,9 @@ function enterRealCode({ host, view, segments }: SystemParts, selector: number, 
   host.viewChanged();
 }
 
-/** Reads the gate, TSS or task gate fetched last. Gives a call gate that may be used; the others raise. */
-function fetchGate(parts: SystemParts, selector: number): CallGate {
+/** Reads the gate, TSS or task gate fetched last. Gives a call gate that may be used; by a TSS or a task gate the task is
+ * switched, and it gives nothing. */
+function fetchGate(parts: SystemParts, selector: number, cause: "jump" | "call"): CallGate | undefined {
   const { view, segments } = parts;
   const { low, high, attributes } = segments;
   const type = attributes & ATTRIBUTE.type;
@@ -100,8 +101,11 @@ function fetchGate(parts: SystemParts, selector: number): CallGate {
   const privileged = dplOf(attributes) >= Math.max(view.cpl, selector & 3);
   if (!known.includes(type) || !privileged) fault(EXCEPTION.GP, selector);
   if ((attributes & ATTRIBUTE.present) === 0) fault(EXCEPTION.NP, selector);
-  if (type !== callGate16 && type !== callGate32) refuseTaskSwitch(selector, 0);
   const target = low >>> 16;
+  if (type !== callGate16 && type !== callGate32) {
+    switchTask(parts, type === taskGate ? target : selector, cause);
+    return undefined;
+  }
   if (type === callGate16) {
     return { selector: target, offsetLow: low & 0xffff, offsetHigh: 0, bytes: 2, parameters: high & 0x1f };
   }
@@ -138,7 +142,8 @@ export function farJump(parts: SystemParts, value: number, offset: bigint, bits:
     return;
   }
   if ((segments.attributes & ATTRIBUTE.memory) !== 0) fault(EXCEPTION.GP, selector);
-  const gate = fetchGate(parts, selector);
+  const gate = fetchGate(parts, selector, "jump");
+  if (gate === undefined) return;
   fetchGateCode(parts, gate);
   enterCode(parts, sameLevelTarget(parts, gate.selector, gate.offsetLow, gate.offsetHigh, true));
 }
@@ -168,7 +173,8 @@ export function farCall(parts: SystemParts, value: number, offset: bigint, bits:
     target = sameLevelTarget(parts, selector, low, high, false);
   } else {
     if ((segments.attributes & ATTRIBUTE.memory) !== 0) fault(EXCEPTION.GP, selector);
-    const gate = fetchGate(parts, selector);
+    const gate = fetchGate(parts, selector, "call");
+    if (gate === undefined) return;
     fetchGateCode(parts, gate);
     if (!isConforming(segments.attributes) && dplOf(segments.attributes) < view.cpl) {
       callInner(parts, gate);

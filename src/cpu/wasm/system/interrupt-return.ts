@@ -1,4 +1,4 @@
-/** IRET, IRETD and IRETQ in every mode but to another task. [SDM 2 IRET; SDM 3 §6.14.3, §20.2.5, §20.3] */
+/** IRET, IRETD and IRETQ in every mode. [SDM 2 IRET; SDM 3 §6.14.3, §20.2.5, §20.3] */
 
 import { AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VIF, VIP, VM } from "../../../isa/flags.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
@@ -8,7 +8,7 @@ import { ATTRIBUTE, CS, DS, ES, FS, GS, SS, TR } from "../state-view.ts";
 import { canonical } from "./linear-memory.ts";
 import type { SystemParts } from "./parts.ts";
 import { dplOf, isCode, isConforming, selectorError } from "./segments.ts";
-import { refuseTaskSwitch } from "./task-switch.ts";
+import { switchTask } from "./task-switch.ts";
 
 export type OperandBits = 16 | 32 | 64;
 const RSP = 4;
@@ -37,9 +37,10 @@ export function interruptReturn(parts: SystemParts, bits: OperandBits): void {
 }
 
 /** A return to the task that this one is nested in; #GP(0) in long mode, which has no tasks. */
-function returnNested({ view, memory }: SystemParts): never {
+function returnNested(parts: SystemParts): void {
+  const { view, memory } = parts;
   if (view.longModeActive) throw new GuestFault(EXCEPTION.GP, 0);
-  refuseTaskSwitch(memory.load16(view.baseLow(TR), 0, true), 0);
+  switchTask(parts, memory.load16(view.baseLow(TR), 0, true), "return");
 }
 
 function returnReal(parts: SystemParts, bits: OperandBits): void {

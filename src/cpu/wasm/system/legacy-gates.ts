@@ -10,7 +10,7 @@ import { GuestFault } from "../engine-host.ts";
 import { ATTRIBUTE, CS, DS, ES, FS, GS, SS, TR } from "../state-view.ts";
 import type { EventSource, SystemParts } from "./parts.ts";
 import { dplOf, isCode, isConforming, SYSTEM_TYPE, selectorError } from "./segments.ts";
-import { refuseTaskSwitch } from "./task-switch.ts";
+import { switchTask, TaskFault } from "./task-switch.ts";
 
 const IDT_ERROR = 2;
 
@@ -45,6 +45,21 @@ export function innerStack(
   return { selector: memory.load16((at + (wide ? 4 : 2)) >>> 0, 0, true), pointer };
 }
 
+/** An event by a task gate; its error code goes on the new task's stack, as wide as its TSS. [SDM 3 §6.12.2] */
+function enterTask(parts: SystemParts, selector: number, errorCode: number | undefined, ext: number, rf: number): void {
+  const wide = switchTask(parts, selector, "event", { ext, rf });
+  if (errorCode === undefined) return;
+  const { view, stack } = parts;
+  try {
+    stack.useCurrent(view.cpl < 3, ext);
+    stack.push(wide ? 4 : 2, errorCode, 0);
+    stack.commit();
+  } catch (fault) {
+    if (!(fault instanceof GuestFault)) throw fault;
+    throw new TaskFault(fault.vector, fault.errorCode);
+  }
+}
+
 export function enterProtectedGate(
   parts: SystemParts,
   vector: number,
@@ -67,7 +82,10 @@ export function enterProtectedGate(
   if (source === "software" && ((gateHigh >>> 13) & 3) < cpl) throw new GuestFault(EXCEPTION.GP, gateError);
   if ((gateHigh & 0x8000) === 0) throw new GuestFault(EXCEPTION.NP, gateError);
   const selector = gateLow >>> 16;
-  if (type === SYSTEM_TYPE.taskGate) refuseTaskSwitch(selector, ext);
+  if (type === SYSTEM_TYPE.taskGate) {
+    enterTask(parts, selector, errorCode, ext, rf);
+    return;
+  }
 
   if ((selector & 0xfffc) === 0) throw new GuestFault(EXCEPTION.GP, ext);
   segments.fetch(selector, EXCEPTION.GP, ext);

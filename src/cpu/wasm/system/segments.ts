@@ -132,10 +132,15 @@ export class SegmentUnit {
     const high = (this.high | (bits << 8)) >>> 0;
     if (high === this.high) return;
     this.high = high;
-    this.rewriteType();
+    this.#rewriteType();
+  }
+  /** Clears type bits of the descriptor fetched last: busy. */
+  unmark(bits: number): void {
+    this.high = (this.high & ~(bits << 8)) >>> 0;
+    this.#rewriteType();
   }
   /** Writes the type byte back to the table. */
-  rewriteType(): void {
+  #rewriteType(): void {
     const low = this.#atLow + 5;
     this.#memory.store8(low >>> 0, low > 0xffff_ffff ? this.#atHigh + 1 : this.#atHigh, (this.high >> 8) & 0xff, true);
   }

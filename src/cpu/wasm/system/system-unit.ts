@@ -29,6 +29,7 @@ import {
   verifyRead,
   verifyWrite,
 } from "./selector-queries.ts";
+import { TaskFault } from "./task-switch.ts";
 import { Timestamp } from "./timestamp.ts";
 
 const NMI_VECTOR = 2;
@@ -88,6 +89,17 @@ export class SystemUnit {
     const source: EventSource =
       origin.external === true ? "external" : origin.software === true ? "software" : "exception";
     this.#exceptions.deliver(vector, errorCode, source);
+  }
+
+  /** Runs a transfer that may switch tasks. What then fails in the new task's context is raised there. */
+  #transfer(transfer: () => void): void {
+    try {
+      transfer();
+    } catch (fault) {
+      if (!(fault instanceof TaskFault)) throw fault;
+      this.#exceptions.deliver(fault.vector, fault.errorCode, "exception");
+    }
+    this.#exceptions.raiseTaskTrap();
   }
 
   /** Whether the trap of RFLAGS.TF is due after an instruction that began with TF (`stepping`) or without. SYSCALL, SYSRET
@@ -179,14 +191,14 @@ export class SystemUnit {
     const { host } = parts;
     return {
       farJump: (selector: number, offset: bigint, bits: number) =>
-        farJump(parts, selector, offset, bits as OperandBits),
+        this.#transfer(() => farJump(parts, selector, offset, bits as OperandBits)),
       farCall: (selector: number, offset: bigint, bits: number) =>
-        farCall(parts, selector, offset, bits as OperandBits),
+        this.#transfer(() => farCall(parts, selector, offset, bits as OperandBits)),
       farReturn: (bits: number, release: number) => farReturn(parts, bits as OperandBits, release),
       interruptReturn: (bits: number) => {
         // Even one that faults lets the next non-maskable interrupt in.
         this.#nmiBlocked = false;
-        interruptReturn(parts, bits as OperandBits);
+        this.#transfer(() => interruptReturn(parts, bits as OperandBits));
       },
       softwareInterrupt: (vector: number, source: number) => this.#softwareInterrupt(vector & 0xff, source),
       syscall: () => {
@@ -212,7 +224,7 @@ export class SystemUnit {
   #softwareInterrupt(vector: number, source: number): void {
     const { view } = this.#parts;
     if (source === 0 && view.virtual8086 && (view.systemFlags & IOPL) !== IOPL) throw new GuestFault(EXCEPTION.GP, 0);
-    this.#exceptions.enter(vector, undefined, source === 2 ? "trap" : "software");
+    this.#transfer(() => this.#exceptions.enter(vector, undefined, source === 2 ? "trap" : "software"));
     this.#trapsByNewFlags = true;
   }
 

@@ -1,0 +1,116 @@
+/** Cases of hardware task switches where QEMU 7.2's TCG does not do as the manual says. [qemu-faults.ts] */
+
+import type { FaultGroup } from "./qemu-faults.ts";
+
+const withCode = (result: string, fix: (code: number) => number): string =>
+  result.replace(/ e=(\w+)/, (_, code: string) => ` e=${fix(Number.parseInt(code, 16)).toString(16)}`);
+
+export const TASK_QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
+  tasks: [
+    {
+      why: "a fault's flags are saved with RF set, in a TSS too [SDM 3 §18.3.1.1]",
+      like: {
+        names: /^task: registers are saved by an exception/,
+        fix: (qemu) => qemu.replace("s24=2 ", "s24=10002 "),
+      },
+    },
+    {
+      why: "the T flag of a TSS raises #DB before the task's first instruction [SDM 3 §7.2.1, §18.3.1.5]",
+      cases: {
+        "task: with the T flag": "v=1 ip=1fe cs=18 fl=2 h=28c000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+      },
+    },
+  ],
+  "task-faults": [
+    {
+      why: "EXT is set while an exception is delivered [SDM 3 §6.13]",
+      like: { names: /^task: an exception by a gate/, fix: (qemu) => withCode(qemu, (code) => code | 1) },
+    },
+    {
+      why: "a task gate whose selector is in an LDT raises #GP(selector) [SDM 2 JMP, CALL, INT n]",
+      like: { names: /its selector in an LDT$/, fix: (qemu) => qemu.replace("v=a", "v=d") },
+    },
+    {
+      why: "the new task's faults show its EIP [SDM 3 §7.3]",
+      like: {
+        names: /^task: a new task's (DS|ES|FS|GS|EIP) .*, by JMP$/,
+        fix: (qemu) => qemu.replace(/rip=(8|1)00\w{3} /, "rip=$100000 "),
+      },
+    },
+    {
+      why:
+        "CPL is the new CS's RPL when its segments are checked, so that faults switch to ring 0's stack; conforming " +
+        "code's DPL may be below its RPL; an absent stack segment is #SS [SDM 3 §7.3, table 7-1]",
+      cases: {
+        "task: a new task's an LDT in an LDT, by JMP":
+          "v=a e=84 rip=800000 cs=23 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=84 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's an LDT in an LDT, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=84 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's an LDT beyond the GDT, by JMP":
+          "v=a e=1000 rip=800000 cs=23 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=1000 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's an LDT beyond the GDT, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=1000 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's an LDT that is a TSS, by JMP":
+          "v=a e=80 rip=800000 cs=23 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=80 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's an LDT that is a TSS, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=80 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's an LDT that is absent, by JMP":
+          "v=a e=80 rip=800000 cs=23 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=80 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's an LDT that is absent, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=80 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS beyond the GDT, by JMP":
+          "v=a e=1000 rip=800000 cs=1003 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS beyond the GDT, by an exception":
+          "v=8 e=0 rip=800000 cs=1003 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS that is data, by JMP":
+          "v=a e=28 rip=800000 cs=2b fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS that is data, by an exception":
+          "v=8 e=0 rip=800000 cs=2b fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS of DPL 0, by JMP":
+          "v=a e=80 rip=800000 cs=83 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS of DPL 0, by an exception":
+          "v=8 e=0 rip=800000 cs=83 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS that is absent, by JMP":
+          "v=b e=80 rip=800000 cs=83 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS that is absent, by an exception":
+          "v=8 e=0 rip=800000 cs=83 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS that is a TSS, by JMP":
+          "v=a e=80 rip=800000 cs=83 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS that is a TSS, by an exception":
+          "v=8 e=0 rip=800000 cs=83 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's CS that is conforming, of DPL 0, by JMP":
+          "v=6 rip=800000 cs=83 fl=2 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's CS that is conforming, of DPL 0, by an exception":
+          "v=6 rip=800000 cs=83 fl=4002 sp=298000 ss=2b h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS null, by JMP":
+          "v=a e=0 rip=800000 cs=23 fl=2 sp=298000 ss=0 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS null, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=0 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS beyond the GDT, by JMP":
+          "v=a e=1000 rip=800000 cs=23 fl=2 sp=298000 ss=1003 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS beyond the GDT, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=1003 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS of DPL 0, by JMP":
+          "v=a e=80 rip=800000 cs=23 fl=2 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS of DPL 0, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS of RPL 0, by JMP":
+          "v=a e=28 rip=800000 cs=23 fl=2 sp=298000 ss=28 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS of RPL 0, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=28 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS that is code, by JMP":
+          "v=a e=20 rip=800000 cs=23 fl=2 sp=298000 ss=23 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS that is code, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=23 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS that is read-only, by JMP":
+          "v=a e=80 rip=800000 cs=23 fl=2 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS that is read-only, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+        "task: a new task's SS that is absent, by JMP":
+          "v=c e=80 rip=800000 cs=23 fl=2 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=89 new=8b new16=0",
+        "task: a new task's SS that is absent, by an exception":
+          "v=8 e=0 rip=800000 cs=23 fl=4002 sp=298000 ss=83 h=28a000 hss=10 tr=f8 ldt=0 cr0=1003b old=8b new=8b new16=0",
+      },
+    },
+  ],
+};
