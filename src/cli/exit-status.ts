@@ -22,6 +22,9 @@ export function statusOf(result: VmResult): number {
       return EXIT_STATUS.ok.status;
     case "reset":
       return EXIT_STATUS.guestReset.status;
+    case "debug-exit":
+      // As QEMU's isa-debug-exit has it: always odd, so never success, which a power-off means.
+      return ((result.value << 1) | 1) & 0xff;
     case "triple-fault":
       return EXIT_STATUS.tripleFault.status;
     case "internal-error":
@@ -31,5 +34,6 @@ export function statusOf(result: VmResult): number {
 
 export function describeExitStatuses(): string {
   const rows = Object.values(EXIT_STATUS).map(({ status, meaning }) => `  ${String(status).padEnd(7)}${meaning}`);
-  return ["Exit status:", ...rows, `  ${SIGNAL_BASE}+n  isola was ended by signal n`].join("\n");
+  const debug = "  2v+1   the guest wrote v to isa-debug-exit, under --debug-exit";
+  return ["Exit status:", ...rows, debug, `  ${SIGNAL_BASE}+n  isola was ended by signal n`].join("\n");
 }

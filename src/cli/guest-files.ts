@@ -2,8 +2,9 @@
 
 import { access, open } from "node:fs/promises";
 import { IsolaError } from "../base/errors.ts";
+import type { FwCfgOption } from "./run-options.ts";
 import { formatSize } from "../base/size.ts";
-import type { BootModule } from "../machine/vm-contract.ts";
+import type { BootModule, FwCfgFile } from "../machine/vm-contract.ts";
 
 /** What Node's codes mean, for the commonest ways in which a file cannot be read. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -63,4 +64,13 @@ export async function readModule(what: string, text: string, limitBytes: number)
   );
   const [path, commandLine] = whole ? [text, ""] : [text.slice(0, space), text.slice(space + 1)];
   return { bytes: await readGuestFile(what, path, limitBytes), commandLine };
+}
+
+/** No firmware needs more; a larger file is a mistake. */
+const FW_CFG_LIMIT_BYTES = 2 ** 26;
+
+/** What a --fw-cfg option stands for. Throws as `readGuestFile` does. */
+export async function readFwCfg({ name, file, text }: FwCfgOption): Promise<FwCfgFile> {
+  if (file === undefined) return { name, bytes: new TextEncoder().encode(text ?? "") };
+  return { name, bytes: await readGuestFile("fw_cfg file", file, FW_CFG_LIMIT_BYTES) };
 }

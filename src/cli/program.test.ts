@@ -235,3 +235,59 @@ test("an unexpected failure names itself in one line; the stack is for debugging
   );
   assert.match(describeError(error, true), /program\.test\.ts[^]*Error: deep/);
 });
+
+test("files for fw_cfg come from texts and from files, with QEMU's doubled comma", async () => {
+  const path = file("ignition", "from a file");
+  const { outcome, vms } = await run(
+    "run",
+    "echo",
+    "--fw-cfg",
+    "name=opt/a,string=x,,y",
+    "--fw-cfg",
+    `opt/b,file=${path}`,
+    "--kernel",
+    file("end-now", "end"),
+  );
+  assert.equal(outcome, 0);
+  const files = vms[0]?.fwCfg?.map(({ name, bytes }) => [name, new TextDecoder().decode(bytes)]);
+  assert.deepEqual(files, [
+    ["opt/a", "x,y"],
+    ["opt/b", "from a file"],
+  ]);
+});
+
+test("a value for isa-debug-exit is the exit status as QEMU has it", async () => {
+  const ended = await run("run", "--kernel", file("exit", "debug-exit:21"), "--debug-exit");
+  assert.equal(ended.outcome, 43);
+  assert.deepEqual(ended.vms[0]?.debugExit, { base: 0x501, size: 2 });
+  const placed = await run("run", "--kernel", file("exit", "debug-exit:0"), "--debug-exit=iobase=0xf4,iosize=0x04");
+  assert.equal(placed.outcome, 1);
+  assert.deepEqual(placed.vms[0]?.debugExit, { base: 0xf4, size: 4 });
+});
+
+test("wrong values for fw_cfg, debug exit and screen are refused", async () => {
+  const wrong = [
+    ["--fw-cfg", "name=opt/a"],
+    ["--fw-cfg", "name=opt/a,file=x,string=y"],
+    ["--fw-cfg", "name=opt/a b,string=y"],
+    ["--fw-cfg", `name=${"x".repeat(56)},string=y`],
+    ["--fw-cfg", "name=etc/e820,string=y"],
+    ["--fw-cfg", "string=y"],
+    ["--fw-cfg", "name=opt/a,string=y,colour=red"],
+    ["--debug-exit", "iobase=0x10000"],
+    ["--debug-exit", "iobase=ten"],
+    ["--debug-exit", "iosize=0"],
+    ["--debug-exit", "debian"],
+    ["--screen", "gtk"],
+  ];
+  for (const words of wrong) {
+    const { error } = await run("run", ...words);
+    assert.match(describeError(error, false), /^isola: --(fw-cfg|debug-exit|screen) .*wanted: /, words.join(" "));
+  }
+});
+
+test("--screen text types on the keyboard, and prints the last screen", async () => {
+  const { outcome, stdout } = await run("run", "--kernel", file("screen", "print:serial"), "--screen", "text");
+  assert.equal(outcome, 0);
+  assert.equal(stdout, "keys\n");
+});

@@ -9,7 +9,17 @@ import { listImages, pullImage, removeImages } from "./image-command.ts";
 import { parseMemory } from "./memory-size.ts";
 import { oneLine, usageError } from "./report.ts";
 import { runCommand } from "./run-command.ts";
-import { parseCpus, parseEngine, parseName, parseTrace } from "./run-options.ts";
+import {
+  type FwCfgOption,
+  parseCpus,
+  parseDebugExit,
+  parseEngine,
+  parseFwCfg,
+  parseName,
+  parseScreen,
+  parseTrace,
+  type ScreenName,
+} from "./run-options.ts";
 
 const DEFAULT_MEMORY_BYTES = 256 * 2 ** 20;
 
@@ -23,6 +33,7 @@ Examples:
   isola run --kernel mach --initrd "ext2fs -x"    a Multiboot kernel with a module and its words
   isola run debian --append "quiet panic=-1"      words added to the kernel's command line
   echo 'uname -a; poweroff -f' | isola run        a script on stdin
+  isola run memtest86+ --screen text              the VGA's text screen and the keyboard in the terminal
   isola run --no-reboot; echo $?                  3 if the guest rebooted, 0 if it powered off
 
 ${describeExitStatuses()}`;
@@ -52,6 +63,10 @@ interface RunFlags {
   readonly name?: string;
   readonly reboot: boolean;
   readonly trace: readonly TraceName[];
+  readonly screen: ScreenName;
+  readonly fwCfg: readonly FwCfgOption[];
+  /** True where the option has no value. */
+  readonly debugExit?: string | true;
 }
 
 interface ImageFlags {
@@ -93,10 +108,24 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
     .option("--no-reboot", "end with status 3 when the guest resets, instead of starting it anew")
     .option<TraceName[]>("--trace <NAME>", "report on stderr: unimplemented (instructions)", parseTrace, [])
+    .option(
+      "--screen <NAME>",
+      "on stdin and stdout: serial, or text for keyboard and VGA (default: serial)",
+      parseScreen,
+    )
+    .option<FwCfgOption[]>(
+      "--fw-cfg <name=NAME,file=FILE|string=TEXT>",
+      "a file that the guest finds by fw_cfg, repeatable; NAME begins with opt/",
+      parseFwCfg,
+      [],
+    )
+    .option("--debug-exit [iobase=PORT,iosize=N]", "a port by which the guest ends isola with status 2v+1 (0x501)")
     .addHelpText("after", RUN_HELP)
-    .action(async (image: string | undefined, flags: Partial<RunFlags>) => {
-      const { memory = DEFAULT_MEMORY_BYTES, engine = "wasm", reboot = true, trace = [], initrd = [], ...rest } = flags;
-      outcome = await runCommand(host, { ...rest, initrds: initrd, image, memory, engine, reboot, trace });
+    .action(async (image: string | undefined, { initrd = [], debugExit, ...flags }: Partial<RunFlags>) => {
+      const defaults = { memory: DEFAULT_MEMORY_BYTES, engine: "wasm", reboot: true, screen: "serial" } as const;
+      const exit = debugExit === undefined ? {} : { debugExit: parseDebugExit(debugExit) };
+      const options = { ...defaults, trace: [], fwCfg: [], ...flags, ...exit };
+      outcome = await runCommand(host, { ...options, initrds: initrd, image });
     });
 
   const image = program

@@ -2,14 +2,23 @@
 
 import { IsolaError } from "../base/errors.ts";
 import { formatSize } from "../base/size.ts";
-import type { BootModule, EngineName, TraceName, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
+import type {
+  BootModule,
+  DebugExitConfig,
+  EngineName,
+  TraceName,
+  Vm,
+  VmOptions,
+  VmResult,
+} from "../machine/vm-contract.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
-import { readGuestFile, readModule } from "./guest-files.ts";
+import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { debugging } from "./report.ts";
-import { composeCommandLine } from "./run-options.ts";
-import { Terminal } from "./terminal.ts";
+import { composeCommandLine, type FwCfgOption, type ScreenName } from "./run-options.ts";
+import { ScreenConsole } from "./screen-console.ts";
+import { type GuestConsole, Terminal } from "./terminal.ts";
 
 const DEFAULT_IMAGE = "debian";
 /** Without an image there is no other command line that would show anything. */
@@ -34,6 +43,11 @@ export interface RunOptions {
   /** Start anew when the guest resets. */
   readonly reboot: boolean;
   readonly trace: readonly TraceName[];
+  /** What stdin and stdout are: the serial port, or keyboard and text screen. */
+  readonly screen: ScreenName;
+  /** Files for fw_cfg: each as `name=NAME,file=FILE` or `name=NAME,string=TEXT`. */
+  readonly fwCfg: readonly FwCfgOption[];
+  readonly debugExit?: DebugExitConfig;
 }
 
 /** Reads modules one after the other: what is left of the guest's memory bounds the next. */
@@ -50,10 +64,11 @@ async function readModules(initrds: readonly string[], memoryBytes: number): Pro
 
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
 async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
-  const { memory, engine, trace } = options;
-  const [kernelFile, modules] = await Promise.all([
+  const { memory, engine, trace, debugExit } = options;
+  const [kernelFile, modules, fwCfg] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
     readModules(options.initrds, memory),
+    Promise.all(options.fwCfg.map(readFwCfg)),
   ]);
   const vm = (kernel: Uint8Array, initrd: Uint8Array | undefined, base: string): VmOptions => ({
     memoryBytes: memory,
@@ -62,6 +77,8 @@ async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
     commandLine: composeCommandLine(base, options.append),
     engine,
     trace,
+    ...(fwCfg.length === 0 ? {} : { fwCfg }),
+    ...(debugExit === undefined ? {} : { debugExit }),
   });
   if (kernelFile !== undefined && options.image === undefined) {
     // A console that the user names must be the only one, or it would not be /dev/console's first choice.
@@ -93,6 +110,7 @@ function explain(result: VmResult): string | undefined {
   switch (result.kind) {
     case "power-off":
     case "stopped":
+    case "debug-exit":
       return undefined;
     case "reset":
       return "the guest reset itself; ended, as --no-reboot asks";
@@ -107,7 +125,7 @@ function explain(result: VmResult): string | undefined {
 class Session {
   readonly #host: CliHost;
   readonly #options: RunOptions;
-  readonly #terminal: Terminal;
+  readonly #terminal: GuestConsole;
   #vm: Vm | undefined;
   #stopping = false;
   /** Resolved when the guest is to be stopped: from then on its output waits for nobody. */
@@ -119,7 +137,8 @@ class Session {
   constructor(host: CliHost, options: RunOptions) {
     this.#host = host;
     this.#options = options;
-    this.#terminal = new Terminal(host.streams, {
+    const Console = options.screen === "text" ? ScreenConsole : Terminal;
+    this.#terminal = new Console(host.streams, {
       leave: () => this.#stop(),
       outputFailed: (error) => {
         this.#outputError = error;

@@ -1,9 +1,20 @@
 /** Checks the values of `isola run`'s options. Every refusal is a "usage" error with the value found and the one wanted. */
 
-import { type EngineName, TRACE_NAMES, type TraceName } from "../machine/vm-contract.ts";
+import {
+  type DebugExitConfig,
+  DEFAULT_DEBUG_EXIT,
+  type EngineName,
+  FW_CFG_NAME_BYTES,
+  TRACE_NAMES,
+  type TraceName,
+} from "../machine/vm-contract.ts";
 import { usageError } from "./report.ts";
 
 export const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
+const SCREENS = ["serial", "text"] as const;
+/** What a guest's console on stdin and stdout is. */
+export type ScreenName = (typeof SCREENS)[number];
+const PORTS = 0x10000;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 /** The kernel's own limit is 2,048 bytes with the final zero [linux arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE]. */
 const COMMAND_LINE_LIMIT = 2047;
@@ -33,6 +44,75 @@ export function parseEngine(text: string): EngineName {
 export function parseName(text: string): string {
   if (NAME.test(text)) return text;
   throw usageError(`--name ${text}: not a name; wanted: 1 to 63 letters, digits, dots, hyphens and underscores`);
+}
+
+export function parseScreen(text: string): ScreenName {
+  const known = SCREENS.find((name) => name === text);
+  if (known === undefined) throw usageError(`--screen ${text}: no such screen; wanted: ${SCREENS.join(" or ")}`);
+  return known;
+}
+
+/** Takes `key=value,...` apart, as QEMU writes options: a doubled comma is a comma of the value. */
+function parseProperties(option: string, text: string, known: readonly string[]): Map<string, string> {
+  const properties = new Map<string, string>();
+  const parts = text.replaceAll(",,", "\0").split(",");
+  for (const part of parts.map((each) => each.replaceAll("\0", ","))) {
+    const equals = part.indexOf("=");
+    const key = part.slice(0, Math.max(equals, 0));
+    if (equals < 0 || !known.includes(key)) {
+      throw usageError(`${option} ${text}: "${part}" is none of its parts; wanted: ${known.join("=, ")}=`);
+    }
+    if (properties.has(key)) throw usageError(`${option} ${text}: ${key} is given twice; wanted: once`);
+    properties.set(key, part.slice(equals + 1));
+  }
+  return properties;
+}
+
+/** A file for the guest: from a file of the host, or a text. */
+export interface FwCfgOption {
+  readonly name: string;
+  readonly file?: string;
+  readonly text?: string;
+}
+
+/** Collects repeated --fw-cfg: `name=NAME,file=FILE` or `name=NAME,string=TEXT`; `name=` may be left out, as in QEMU. */
+export function parseFwCfg(text: string, former: readonly FwCfgOption[]): FwCfgOption[] {
+  const first = text.split(",", 1)[0] ?? "";
+  const named = first.includes("=") ? text : `name=${text}`;
+  const properties = parseProperties("--fw-cfg", named, ["name", "file", "string"]);
+  const name = properties.get("name") ?? "";
+  const longest = FW_CFG_NAME_BYTES - 1;
+  if (!/^[\x21-\x7e]+$/.test(name) || name.length > longest) {
+    throw usageError(
+      `--fw-cfg ${text}: its name is "${name}"; wanted: 1 to ${longest} letters, such as opt/org.example/x`,
+    );
+  }
+  if (name.startsWith("etc/") || former.some((other) => other.name === name)) {
+    throw usageError(`--fw-cfg ${text}: the name ${name} is taken; wanted: another, such as opt/${name}`);
+  }
+  const [file, string] = [properties.get("file"), properties.get("string")];
+  if ((file === undefined) === (string === undefined)) {
+    throw usageError(
+      `--fw-cfg ${text}: it has ${file === undefined ? "neither file nor" : "both file and"} string; wanted: one`,
+    );
+  }
+  return [...former, { name, ...(file === undefined ? { text: string ?? "" } : { file }) }];
+}
+
+/** `iobase=PORT,iosize=PORTS`, both optional, as QEMU's isa-debug-exit has them; true: the option stood alone. */
+export function parseDebugExit(text: string | true): DebugExitConfig {
+  if (text === true) return DEFAULT_DEBUG_EXIT;
+  const properties = parseProperties("--debug-exit", text, ["iobase", "iosize"]);
+  const number = (key: string, otherwise: number, from: number, to: number): number => {
+    const value = properties.get(key);
+    if (value === undefined) return otherwise;
+    if (/^(0x[0-9a-f]{1,8}|\d{1,9})$/i.test(value) && Number(value) >= from && Number(value) <= to)
+      return Number(value);
+    throw usageError(`--debug-exit ${text}: ${key} is "${value}"; wanted: ${from} to 0x${to.toString(16)}`);
+  };
+  const base = number("iobase", DEFAULT_DEBUG_EXIT.base, 0, PORTS - 1);
+  const size = number("iosize", DEFAULT_DEBUG_EXIT.size, 1, Math.min(16, PORTS - base));
+  return { base, size };
 }
 
 /** Collects the names of repeated or comma-separated `--trace`. */

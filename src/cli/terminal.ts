@@ -7,6 +7,7 @@
 
 import { spawnSync } from "node:child_process";
 import { EscapeParser } from "./escape.ts";
+import type { Vm } from "../machine/vm-contract.ts";
 import { InputPump, type InputSink } from "./input-pump.ts";
 
 const HELP = [
@@ -26,27 +27,47 @@ export interface TerminalStreams {
 export interface TerminalEvents {
   /** Ctrl-A x. */
   readonly leave: () => void;
+  /** Ctrl-A h; absent: the help is printed as notes. */
+  readonly help?: () => void;
   /** Output can go nowhere any more: the reader of stdout is gone, or the disk is full. */
   readonly outputFailed: (error: Error) => void;
 }
 
-export class Terminal {
+/** A person's side of a guest, whatever shows it: created, opened once, attached to one VM after the other, closed. */
+export interface GuestConsole {
+  /** Whether a person types here: only then is there an escape key. */
+  readonly interactive: boolean;
+  open(): void;
+  /** Gives the terminal back as it was. Harmless when repeated; called on every way out. */
+  close(): void;
+  attach(vm: Vm): void;
+  /** Keeps input until the next VM is attached. */
+  detach(): void;
+  /** Takes output of the guest's serial port; resolves when more may follow. */
+  write(bytes: Uint8Array): void | Promise<void>;
+  /** A line from isola itself. */
+  note(line: string): void;
+}
+
+export class Terminal implements GuestConsole {
   readonly #streams: TerminalStreams;
   readonly #events: TerminalEvents;
   readonly #escapes = new EscapeParser();
   readonly #pump: InputPump;
+  readonly #encode: (typed: Uint8Array) => Uint8Array;
   #outputError: Error | undefined;
   #open = false;
   /** Whether the guest's output ended in the middle of a line. */
   #midLine = false;
 
-  constructor(streams: TerminalStreams, events: TerminalEvents) {
+  /** `encode` turns what is typed into what the guest is sent; absent: it is sent as it is. */
+  constructor(streams: TerminalStreams, events: TerminalEvents, encode = (typed: Uint8Array): Uint8Array => typed) {
     this.#streams = streams;
     this.#events = events;
+    this.#encode = encode;
     this.#pump = new InputPump({ hold: (held) => this.#hold(held) });
   }
 
-  /** Whether a person types here: only then is there an escape key. */
   get interactive(): boolean {
     return this.#streams.stdin.isTTY;
   }
@@ -63,7 +84,6 @@ export class Terminal {
     stdout.on("error", this.#failed);
   }
 
-  /** Gives the terminal back as it was. Harmless when repeated; called on every way out. */
   readonly close = (): void => {
     if (!this.#open) return;
     this.#open = false;
@@ -80,7 +100,6 @@ export class Terminal {
     this.#pump.attach(sink);
   }
 
-  /** Keeps input until the next VM is attached. */
   detach(): void {
     this.#pump.detach();
   }
@@ -137,16 +156,21 @@ export class Terminal {
 
   readonly #received = (bytes: Uint8Array): void => {
     if (!this.interactive) {
-      this.#pump.push(bytes);
+      this.#pump.push(this.#encode(bytes));
       return;
     }
     for (const event of this.#escapes.feed(bytes)) {
       if (event.kind === "leave") this.#events.leave();
-      else if (event.kind === "help") for (const line of HELP) this.note(line);
+      else if (event.kind === "help") this.#help();
       else if (this.#pump.full) this.#streams.stderr.write(BELL);
-      else this.#pump.push(event.bytes);
+      else this.#pump.push(this.#encode(event.bytes));
     }
   };
+
+  #help(): void {
+    if (this.#events.help !== undefined) this.#events.help();
+    else for (const line of HELP) this.note(line);
+  }
 
   #hold(held: boolean): void {
     const { stdin } = this.#streams;

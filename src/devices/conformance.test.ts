@@ -7,12 +7,15 @@ import { lapic } from "./interrupts/lapic.ts";
 import { pic } from "./interrupts/pic.ts";
 import { SharedLock } from "./lock.ts";
 import { acpiPm } from "./pc/acpi-pm.ts";
+import { debugExit } from "./pc/debug-exit.ts";
+import { fwCfg, fwCfgItems } from "./pc/fw-cfg.ts";
 import { hpet } from "./pc/hpet.ts";
 import { i8042 } from "./pc/i8042.ts";
 import { pit } from "./pc/pit.ts";
 import { postPort } from "./pc/post-port.ts";
 import { rtc } from "./pc/rtc.ts";
 import { uart } from "./pc/uart.ts";
+import { vga } from "./pc/vga.ts";
 import { hostBridge, pciHost, PciFunctions } from "./pci/pci-host.ts";
 import { CountingLine, ManualClock, newArena, randomNumbers } from "./test-rig.ts";
 
@@ -38,7 +41,8 @@ const devices: Record<string, MakeDevice> = {
       irq: new CountingLine(),
     }),
   "acpi-pm": (arena, clock) => acpiPm.instantiate({ arena, clock, port: { powerOff: nothing } }),
-  i8042: (arena, clock) => i8042.instantiate({ arena, clock, port: { reset: nothing }, irq: new CountingLine() }),
+  i8042: (arena, clock) =>
+    i8042.instantiate({ arena, clock, port: { reset: nothing, key: () => 0x1e }, irq: new CountingLine() }),
   hpet: (arena, clock) =>
     hpet.instantiate({
       arena,
@@ -49,6 +53,16 @@ const devices: Record<string, MakeDevice> = {
         legacyChanged: nothing,
       },
     }),
+  vga: (arena, clock) => vga.instantiate({ arena, clock, port: null }),
+  "debug-exit": (arena, clock) => debugExit.instantiate({ arena, clock, port: { exit: nothing } }),
+  "fw-cfg": (arena, clock) => {
+    const ram = new Uint8Array(65536);
+    const files = [{ name: "opt/test", bytes: Uint8Array.of(1, 2, 3) }];
+    const items = fwCfgItems({ ramBytes: ram.length, vcpus: 1, ram: [{ start: 0, size: ram.length }], files });
+    const slice = (address: number, length: number) =>
+      address + length <= ram.length ? ram.subarray(address, address + length) : undefined;
+    return fwCfg.instantiate({ arena, clock, port: { items, ram: slice } });
+  },
   post: (arena, clock) => postPort.instantiate({ arena, clock, port: null }),
   "host-bridge": (arena, clock) => hostBridge.instantiate({ arena, clock, port: null }),
   "pci-host": (arena, clock) => {

@@ -210,6 +210,9 @@ export class StateBlock<S extends StateSpec> {
       if (typeof value !== "boolean") throw wrongField(device, name, value, "true or false");
       return () => array?.set([value ? 1 : 0]);
     }
+    if (kind === "bytes" && value instanceof Uint8Array && value.length === length) {
+      return () => array?.set(value);
+    }
     const list: unknown[] | undefined =
       value instanceof Uint8Array
         ? Array.from(value)

@@ -36,7 +36,7 @@ export class CountingLine implements IrqLine {
   }
 }
 
-export const newArena = (sizeBytes = 65536): StateArena => new StateArena(new SharedArrayBuffer(sizeBytes));
+export const newArena = (sizeBytes = 2 ** 19): StateArena => new StateArena(new SharedArrayBuffer(sizeBytes));
 
 /** xorshift32: the same numbers for the same seed; 32 bits, unsigned. */
 export const randomNumbers = (seed: number): (() => number) => {

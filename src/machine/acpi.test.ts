@@ -79,6 +79,8 @@ const namesIn = (aml: Uint8Array, start: number, end: number): string[] => {
     const op = aml[offset];
     const size = { 0x00: 1, 0x01: 1, 0x0a: 2, 0x0b: 3, 0x0c: 5 }[op ?? -1];
     if (size !== undefined) return offset + size;
+    // A string ends by a zero.
+    if (op === 0x0d) return aml.indexOf(0, offset) + 1;
     assert.ok(op === 0x11 || op === 0x12, `data op ${op} at ${offset}`);
     return packageEnd(offset + 1)[1];
   };
@@ -111,7 +113,7 @@ test("the DSDT is well-formed, with the sleep state and every device", () => {
   const dsdt = at(u32(fadt, 40));
   assert.equal(sum(dsdt), 0);
   const names = namesIn(dsdt, 36, dsdt.length);
-  for (const name of ["\\_S5_", "\\_SB_", "PCI0", "_CRS", "_PRT", "MBRD", "HPET", "RTC_", "PS2K", "COM1"]) {
+  for (const name of ["\\_S5_", "\\_SB_", "PCI0", "_CRS", "_PRT", "MBRD", "HPET", "RTC_", "FWCF", "PS2K", "COM1"]) {
     assert.ok(names.includes(name), name);
   }
 });

@@ -17,9 +17,11 @@ import {
   SLEEP_TYPE_S5,
 } from "../devices/pc/acpi-pm.ts";
 import { HPET_ADDRESS, HPET_BYTES, HPET_CAPABILITIES } from "../devices/pc/hpet.ts";
+import { FW_CFG_PORT, FW_CFG_PORTS } from "../devices/pc/fw-cfg.ts";
 import { RTC_CENTURY } from "../devices/pc/rtc.ts";
 import { COM1_IRQ, COM1_PORT } from "../devices/pc/uart.ts";
 import { ECAM_ADDRESS, ECAM_BYTES, gsiOfPin, PCI_WINDOWS, RESET_PORT, RESET_VALUE } from "../devices/pci/pci-host.ts";
+import { VGA_WINDOW } from "../memory/guest-memory.ts";
 import {
   type Aml,
   busNumbers,
@@ -35,6 +37,7 @@ import {
   pack,
   resources,
   scope,
+  text,
 } from "./aml.ts";
 
 /** Bytes to be copied to a guest-physical address. */
@@ -118,8 +121,8 @@ const table = (
   return writer.bytes;
 };
 
-/** [§5.2.9]; IAPC_BOOT_ARCH: legacy devices, an 8042, no VGA. */
-const BOOT_ARCH = 0x0007;
+/** [§5.2.9]; IAPC_BOOT_ARCH: legacy devices, an 8042. */
+const BOOT_ARCH = 0x0003;
 /** WBINVD, C1 everywhere, no sleep button, no RTC wake in PM1, 32-bit PM timer, reset register. */
 const FADT_FLAGS = 0x001 | 0x004 | 0x020 | 0x040 | 0x100 | 0x400;
 
@@ -250,6 +253,7 @@ const dsdt = (): Uint8Array => {
             ioPorts(0xcf8, 8),
             ioWindow(0, 0xcf7),
             ioWindow(0xd00, 0xffff),
+            memoryWindow(VGA_WINDOW.start, VGA_WINDOW.end),
             ...PCI_WINDOWS.map(({ start, end }) => memoryWindow(start, end)),
           ),
         ),
@@ -259,6 +263,13 @@ const dsdt = (): Uint8Array => {
       isaDevice("MBRD", "PNP0C02", ioPorts(PM_BASE, 0x40), fixedMemory(ECAM_ADDRESS, ECAM_BYTES)),
       isaDevice("HPET", "PNP0103", fixedMemory(HPET_ADDRESS, HPET_BYTES)),
       isaDevice("RTC", "PNP0B00", ioPorts(0x70, 2), isaInterrupt(8)),
+      device(
+        "FWCF",
+        name("_HID", text("QEMU0002")),
+        // Present, decoding and working, but not to be shown to a person. [§6.3.7]
+        name("_STA", integer(0x0b)),
+        name("_CRS", resources(ioPorts(FW_CFG_PORT, FW_CFG_PORTS))),
+      ),
       isaDevice("PS2K", "PNP0303", ioPorts(0x60, 1), ioPorts(0x64, 1), isaInterrupt(1)),
       device(
         "COM1",

@@ -49,6 +49,9 @@ export const device = (path: string, ...body: readonly Aml[]): Aml => [
   ...withLength([...nameString(path), ...body.flat()]),
 ];
 
+/** A string, such as a hardware id that does not fit an EISA one. [§20.2.3] */
+export const text = (value: string): Aml => [0x0d, ...Array.from(value, (character) => character.charCodeAt(0)), 0];
+
 /** A compressed EISA id, such as PNP0A03, as an integer. [§19.3.4] */
 export const eisaId = (id: string): Aml => {
   const letter = (index: number): number => (id.charCodeAt(index) - 0x40) & 0x1f;

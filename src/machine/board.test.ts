@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { Worker } from "node:worker_threads";
+import { screenText } from "../devices/pc/text-screen.ts";
 import { ManualClock, randomNumbers } from "../devices/test-rig.ts";
 import { type Board, createBoard } from "./board.ts";
 
@@ -87,11 +88,36 @@ test("serial output is not lost while the host reads nothing", () => {
 test("power-off and reset requests are seen by every thread; reset clears them", () => {
   const other = create(board.shared);
   board.bus.writePort(0x604, 2, 0x2000 | (5 << 10));
-  assert.deepEqual(other.requests, { powerOff: true, reset: false });
+  assert.deepEqual(other.requests, { powerOff: true, reset: false, debugExit: undefined });
   out(0xcf9, 0x06);
-  assert.deepEqual(other.requests, { powerOff: true, reset: true });
+  assert.deepEqual(other.requests, { powerOff: true, reset: true, debugExit: undefined });
   board.reset();
-  assert.deepEqual(other.requests, { powerOff: false, reset: false });
+  assert.deepEqual(other.requests, { powerOff: false, reset: false, debugExit: undefined });
+});
+
+test("a value written to isa-debug-exit is seen by every thread, and its port must be free", () => {
+  const config = { clock, ramBytes: RAM, vcpus: 1, debugExit: { base: 0xf4, size: 4 } };
+  const ended = createBoard(config);
+  ended.bus.writePort(0xf4, 4, 0xfffffff0);
+  assert.equal(createBoard({ ...config, shared: ended.shared }).requests.debugExit, 0xfffffff0);
+  ended.reset();
+  assert.equal(ended.requests.debugExit, undefined);
+  assert.throws(() => createBoard({ ...config, debugExit: { base: 0x3f8, size: 2 } }), { code: "bus-conflict" });
+});
+
+test("keys reach the keyboard controller as fast as the guest reads them", () => {
+  const keys = Uint8Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? 0x1e : 0x9e));
+  const taken = board.keyboard.write(keys);
+  assert.ok(taken > 100 && taken < keys.length);
+  const seen: number[] = [];
+  while ((board.bus.readPort(0x64, 1) & 1) !== 0) seen.push(board.bus.readPort(0x60, 1));
+  assert.deepEqual(seen, [...keys.subarray(0, taken)]);
+  assert.equal(board.keyboard.write(keys.subarray(taken)), Math.min(keys.length - taken, taken));
+});
+
+test("the screen is what was written to 0xb8000", () => {
+  board.bus.writeMmio(0xb8000, 4, 0x07690748);
+  assert.equal(screenText(board.screen() ?? assert.fail("no text")), "Hi\n");
 });
 
 test("callbacks tell the thread that asked", () => {
@@ -134,7 +160,7 @@ test("the whole board is saved and loaded, pending interrupts included", () => {
 });
 
 test("a buffer that is no board's, or another board's, is refused", () => {
-  assert.throws(() => create(new SharedArrayBuffer(256 * 1024)), { code: "board-mismatch" });
+  assert.throws(() => create(new SharedArrayBuffer(512 * 1024)), { code: "board-mismatch" });
   assert.throws(() => createBoard({ clock, ramBytes: RAM, vcpus: 8, shared: board.shared }), {
     code: "board-mismatch",
   });

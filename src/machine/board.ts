@@ -10,29 +10,51 @@ import { IsolaError } from "../base/errors.ts";
 import type { AccessSize, Bus, GuestClock } from "../cpu/vcpu.ts";
 import { DeviceBus } from "../devices/bus.ts";
 import { ByteRing } from "../devices/byte-ring.ts";
-import type { Device, IrqLine, SavedDevice } from "../devices/device.ts";
+import { type Device, type IrqLine, pio, type SavedDevice } from "../devices/device.ts";
 import { InterruptFabric, type ProcessorInterrupts } from "../devices/interrupts/fabric.ts";
 import { mayBlock, SharedLock } from "../devices/lock.ts";
 import { acpiPm, pressPowerButton, SCI_IRQ } from "../devices/pc/acpi-pm.ts";
+import { debugExit, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
+import { fwCfg, type FwCfgFile, fwCfgItems, type FwCfgPort } from "../devices/pc/fw-cfg.ts";
 import { hpet, legacyReplacement } from "../devices/pc/hpet.ts";
-import { i8042 } from "../devices/pc/i8042.ts";
+import { i8042, takeKeys } from "../devices/pc/i8042.ts";
 import { pit } from "../devices/pc/pit.ts";
 import { postPort } from "../devices/pc/post-port.ts";
 import { rtc } from "../devices/pc/rtc.ts";
+import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { COM1_IRQ, drainUart, receiveUart, uart } from "../devices/pc/uart.ts";
+import { readScreen, vga } from "../devices/pc/vga.ts";
 import { hostBridge, pciHost, PciFunctions } from "../devices/pci/pci-host.ts";
 import { StateArena } from "../devices/state.ts";
-import { LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
+import { type GuestMemory, LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
 
-export interface BoardOptions {
-  readonly clock: GuestClock;
+/** What a board is built from; every thread that attaches to it must be given the same. Plain data. */
+export interface BoardConfig {
   readonly ramBytes: number;
   readonly vcpus: number;
+  /** Files that fw_cfg offers; names differ. */
+  readonly fwCfg?: readonly FwCfgFile[];
+  /** Where isa-debug-exit lies; absent: there is none. */
+  readonly debugExit?: DebugExitConfig;
+}
+
+export interface BoardOptions extends BoardConfig {
+  readonly clock: GuestClock;
+  /** RAM for devices that reach into it; without it their transfers fail. */
+  readonly memory?: GuestMemory;
   /** The buffer of a board that another thread made; absent: makes one. */
   readonly shared?: SharedArrayBuffer;
   /** Called on the thread whose access asked for it, with the lock held; the flags of `requests` are set before. */
   onPowerOff?(): void;
   onReset?(): void;
+}
+
+/** What the guest has asked its board for. */
+export interface BoardRequests {
+  readonly powerOff: boolean;
+  readonly reset: boolean;
+  /** The value written to isa-debug-exit. */
+  readonly debugExit: number | undefined;
 }
 
 /** One processor's way to the board. */
@@ -43,9 +65,10 @@ export interface BoardProcessor {
 
 export type SavedBoard = Record<string, SavedDevice>;
 
-const BOARD_BYTES = 256 * 1024;
+const BOARD_BYTES = 512 * 1024;
 const OUTPUT_RING_BYTES = 64 * 1024;
 const INPUT_RING_BYTES = 16 * 1024;
+const KEY_RING_BYTES = 256;
 /** How long the vCPU's thread may be held, in ms, where the guest polls a transmitter that the host holds up. */
 const HOST_PATIENCE_MS = 5;
 
@@ -56,6 +79,8 @@ const LOCK = 2;
 const WAKE = 3;
 const POWER_OFF = 4;
 const RESET = 5;
+const DEBUG_EXIT = 6;
+const DEBUG_EXIT_VALUE = 7;
 const HEADER_WORDS = 16;
 const MAGIC_VALUE = 0x69736f6c;
 
@@ -63,6 +88,7 @@ export class Board {
   readonly shared: SharedArrayBuffer;
   readonly processors: readonly BoardProcessor[];
   readonly serial: SerialHost;
+  readonly keyboard: KeyboardHost;
   readonly lock: SharedLock;
   /** Claims and traces of the shared bus; accesses go through a processor's bus. */
   readonly deviceBus = new DeviceBus();
@@ -70,6 +96,7 @@ export class Board {
   readonly #header: Int32Array;
   readonly #devices: readonly Device[];
   readonly #pm;
+  readonly #vga;
 
   constructor(options: BoardOptions) {
     const { clock, vcpus, ramBytes } = options;
@@ -79,6 +106,7 @@ export class Board {
     const arena = new StateArena(this.shared, HEADER_WORDS * 4);
     const output = new ByteRing(arena, OUTPUT_RING_BYTES);
     const input = new ByteRing(arena, INPUT_RING_BYTES);
+    const keys = new ByteRing(arena, KEY_RING_BYTES);
 
     const fabric = new InterruptFabric({ arena, clock, vcpus, lock: this.lock, wake: () => this.wake() });
     this.fabric = fabric;
@@ -115,6 +143,16 @@ export class Board {
       irq: fabric.isaLine(SCI_IRQ),
       port: { powerOff: () => this.#request(POWER_OFF, options.onPowerOff) },
     });
+    const keyboard = i8042.instantiate({
+      ...place,
+      irq: fabric.isaLine(1),
+      port: { reset: requestReset, key: () => keys.shift() },
+    });
+    this.keyboard = new KeyboardHost(keys, () => {
+      this.enter(() => takeKeys(keyboard.context));
+      this.wake();
+    });
+    this.#vga = vga.instantiate({ ...place, port: null });
     const onBus: Device[] = [
       fabric.pic,
       fabric.ioapic,
@@ -125,12 +163,15 @@ export class Board {
         port: { lowRamBytes: Math.min(ramBytes, LOW_RAM_LIMIT), highRamBytes: Math.max(ramBytes - LOW_RAM_LIMIT, 0) },
       }),
       com1,
-      i8042.instantiate({ ...place, irq: fabric.isaLine(1), port: { reset: requestReset } }),
+      keyboard,
+      this.#vga,
       this.#pm,
       timers,
       bridge,
       pciHost.instantiate({ ...place, port: { functions, reset: requestReset } }),
       postPort.instantiate({ ...place, port: null }),
+      fwCfg.instantiate({ ...place, port: fwCfgPort(options) }),
+      ...this.#debugExits(arena, options),
     ];
     for (const device of onBus) this.deviceBus.attach(device);
     this.#devices = [...fabric.devices, ...onBus.filter((device) => device !== fabric.pic && device !== fabric.ioapic)];
@@ -147,6 +188,15 @@ export class Board {
       },
     });
     this.#settle(arena.used, options.shared !== undefined);
+  }
+
+  #debugExits(arena: StateArena, { clock, debugExit: at }: BoardOptions): Device[] {
+    if (at === undefined) return [];
+    const exit = (value: number): void => {
+      Atomics.store(this.#header, DEBUG_EXIT_VALUE, value | 0);
+      this.#request(DEBUG_EXIT, undefined);
+    };
+    return [debugExit.instantiate({ arena, clock, ranges: [pio(at.base, at.size)], port: { exit } })];
   }
 
   /** Resets a new board; checks that a given one was laid out alike. */
@@ -219,11 +269,18 @@ export class Board {
   }
 
   /** What the guest has asked for; readable from every thread, until `reset`. */
-  get requests(): { readonly powerOff: boolean; readonly reset: boolean } {
+  get requests(): BoardRequests {
+    const exited = Atomics.load(this.#header, DEBUG_EXIT) !== 0;
     return {
       powerOff: Atomics.load(this.#header, POWER_OFF) !== 0,
       reset: Atomics.load(this.#header, RESET) !== 0,
+      debugExit: exited ? Atomics.load(this.#header, DEBUG_EXIT_VALUE) >>> 0 : undefined,
     };
+  }
+
+  /** What the VGA shows; undefined in a graphics mode. */
+  screen(): TextScreen | undefined {
+    return this.enter(() => readScreen(this.#vga.context));
   }
 
   #request(word: number, notify: (() => void) | undefined): void {
@@ -243,6 +300,7 @@ export class Board {
       for (const device of this.#devices) device.reset();
       Atomics.store(this.#header, POWER_OFF, 0);
       Atomics.store(this.#header, RESET, 0);
+      Atomics.store(this.#header, DEBUG_EXIT, 0);
       this.fabric.refreshAll();
     });
   }
@@ -272,6 +330,12 @@ export class Board {
 }
 
 export const createBoard = (options: BoardOptions): Board => new Board(options);
+
+/** What fw_cfg tells, and how it reaches RAM. */
+const fwCfgPort = ({ ramBytes, vcpus, fwCfg: files = [], memory }: BoardOptions): FwCfgPort => ({
+  items: fwCfgItems({ ramBytes, vcpus, ram: memory?.regions ?? [], files }),
+  ram: (address, length) => memory?.slice(address, length),
+});
 
 /** A line that its source reaches only while `open` says so. */
 const gate = (line: IrqLine, open: () => boolean): IrqLine => ({
@@ -333,6 +397,29 @@ class ProcessorBus implements Bus {
     } finally {
       this.#lock.release();
     }
+  }
+}
+
+/** The host's end of the keyboard. */
+export class KeyboardHost {
+  readonly #keys: ByteRing;
+  readonly #pressed: () => void;
+
+  constructor(keys: ByteRing, pressed: () => void) {
+    this.#keys = keys;
+    this.#pressed = pressed;
+  }
+
+  /** Keys pressed and released, in scan code set 1; result: how many bytes there was room for. */
+  write(codes: Uint8Array): number {
+    const count = this.#keys.write(codes);
+    if (count > 0) this.#pressed();
+    return count;
+  }
+
+  /** Resolves once `write` has room. */
+  writable(): Promise<void> {
+    return this.#keys.writable();
   }
 }
 

@@ -4,13 +4,14 @@
  */
 
 import type { CpuState } from "../cpu/vcpu.ts";
+import type { BoardConfig } from "./board.ts";
 import type { ClockOrigin } from "./clock.ts";
 import type { VmResult } from "./vm-contract.ts";
 
 /** What the VM hands to its vCPU's thread. */
 export interface VcpuThreadStart {
   readonly memory: WebAssembly.Memory;
-  readonly ramBytes: number;
+  readonly config: BoardConfig;
   readonly board: SharedArrayBuffer;
   /** CONTROL_BYTES long; its words are named by CONTROL. */
   readonly control: SharedArrayBuffer;

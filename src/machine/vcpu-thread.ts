@@ -29,8 +29,8 @@ export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): v
 function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
   const control = new Int32Array(start.control);
   const clock = new HostClock(start.clock);
-  const memory = GuestMemory.attach(start.memory, start.ramBytes);
-  const board = new Board({ clock, ramBytes: start.ramBytes, vcpus: 1, shared: start.board });
+  const memory = GuestMemory.attach(start.memory, start.config.ramBytes);
+  const board = new Board({ ...start.config, clock, memory, shared: start.board });
   const vcpu = new PortableVcpu(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
@@ -50,7 +50,8 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     limiter?.limit();
     if (Atomics.load(control, CONTROL.pause) !== 0) park(control);
     if (Atomics.load(control, CONTROL.stop) !== 0) return { kind: "stopped" };
-    const { powerOff, reset } = board.requests;
+    const { powerOff, reset, debugExit } = board.requests;
+    if (debugExit !== undefined) return { kind: "debug-exit", value: debugExit };
     if (powerOff) return { kind: "power-off" };
     if (reset) return { kind: "reset" };
     if (exit.kind === "shutdown") {

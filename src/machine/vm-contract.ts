@@ -6,6 +6,13 @@
  * ends the VM as well: whoever wants a reboot makes a new one from the same options.
  */
 
+import { DEFAULT_DEBUG_EXIT, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
+import { FW_CFG_NAME_BYTES, type FwCfgFile } from "../devices/pc/fw-cfg.ts";
+import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
+
+export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, screenText };
+export type { DebugExitConfig, FwCfgFile, TextScreen };
+
 /** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
 export type EngineName = "wasm" | "kvm";
 
@@ -29,6 +36,10 @@ export interface VmOptions {
   readonly modules?: readonly BootModule[];
   readonly commandLine: string;
   readonly engine: EngineName;
+  /** Files that the guest finds by fw_cfg; names differ. */
+  readonly fwCfg?: readonly FwCfgFile[];
+  /** Where the port lies by which the guest may end the VM; absent: there is none. */
+  readonly debugExit?: DebugExitConfig;
   readonly trace?: readonly TraceName[];
   /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
   readonly bootTime?: bigint;
@@ -41,6 +52,8 @@ export type VmResult =
   /** The guest asked for a reset: ACPI reset register, port CF9 or the keyboard controller. */
   | { readonly kind: "reset" }
   | { readonly kind: "triple-fault"; readonly message: string }
+  /** The guest wrote `value` to isa-debug-exit. */
+  | { readonly kind: "debug-exit"; readonly value: number }
   /** isola's own failure, not the guest's; `stack` is for whoever mends it. */
   | { readonly kind: "internal-error"; readonly message: string; readonly stack?: string }
   /** `stop` was called. */
@@ -59,16 +72,23 @@ export interface VmStats {
   readonly unimplemented: Readonly<Record<string, number>>;
 }
 
-export interface Vm {
-  /** Loads and starts the guest. Rejects with an IsolaError where the kernel, initrd or memory cannot be used. */
-  start(): Promise<void>;
-  /**
-   * Gives bytes to the serial port's receiver. Returns how many were taken, from the first; the guest's UART sets the
-   * pace. The rest is the caller's to offer again after `onInputSpace`.
-   */
+/** A way for bytes into the guest, at the guest's pace. */
+export interface GuestInput {
+  /** Takes bytes from the first; returns how many. The rest is the caller's to offer again after `onInputSpace`. */
   write(bytes: Uint8Array): number;
   /** Called when `write`, having taken less than it was given, can take more. One listener; a later one replaces it. */
   onInputSpace(listener: () => void): void;
+}
+
+export interface Vm extends GuestInput {
+  /** Loads and starts the guest. Rejects with an IsolaError where the kernel, initrd or memory cannot be used. */
+  start(): Promise<void>;
+  /** Gives bytes to the serial port's receiver. */
+  write(bytes: Uint8Array): number;
+  /** The guest's keyboard: keys pressed and released, as bytes of scan code set 1. */
+  readonly keyboard: GuestInput;
+  /** What the guest's VGA shows now, and after its end what it showed last; undefined before `start` and in graphics. */
+  screen(): TextScreen | undefined;
   /**
    * What the guest sends on its serial port, in order; `bytes` are the listener's to keep. While a returned promise is
    * pending nothing more is delivered, and the guest's transmitter stays busy once the VM's buffer is full. All output

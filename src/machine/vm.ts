@@ -2,13 +2,14 @@
 
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
-import { Board } from "./board.ts";
+import { Board, type BoardConfig } from "./board.ts";
 import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
 import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
-import type { Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
+import type { TextScreen } from "../devices/pc/text-screen.ts";
+import type { GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
 export interface VcpuThread {
@@ -47,6 +48,7 @@ export class PortableVm implements Vm {
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
   #inputSpace: () => void = () => {};
+  #keySpace: () => void = () => {};
   #trace: (line: string) => void = () => {};
 
   constructor(options: VmOptions, place: VmPlace) {
@@ -59,12 +61,18 @@ export class PortableVm implements Vm {
 
   async start(): Promise<void> {
     if (this.#options === undefined) throw new Error("a VM is started once");
-    const { memoryBytes, kernel, initrd, modules = [], commandLine, trace, bootTime } = this.#options;
+    const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
     this.#options = undefined;
     const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);
-    const board = new Board({ clock: this.#clock, ramBytes: memoryBytes, vcpus: 1 });
+    const config: BoardConfig = {
+      ramBytes: memoryBytes,
+      vcpus: 1,
+      ...(fwCfg === undefined ? {} : { fwCfg }),
+      ...(debugExit === undefined ? {} : { debugExit }),
+    };
+    const board = new Board({ ...config, clock: this.#clock, memory });
     this.#board = board;
     const tables = [...acpiTables({ vcpus: 1 }), ...mpTables({ vcpus: 1 })];
     const state = await loadKernel({
@@ -92,7 +100,7 @@ export class PortableVm implements Vm {
     });
     thread.start({
       memory: memory.memory,
-      ramBytes: memoryBytes,
+      config,
       board: board.shared,
       control: this.#control.buffer,
       clock: origin,
@@ -111,6 +119,20 @@ export class PortableVm implements Vm {
   }
   onInputSpace(listener: () => void): void {
     this.#inputSpace = listener;
+  }
+  readonly keyboard: GuestInput = {
+    write: (codes) => {
+      const keyboard = this.#board?.keyboard;
+      const taken = keyboard?.write(codes) ?? 0;
+      if (taken < codes.length) void keyboard?.writable().then(() => this.#keySpace());
+      return taken;
+    },
+    onInputSpace: (listener) => {
+      this.#keySpace = listener;
+    },
+  };
+  screen(): TextScreen | undefined {
+    return this.#board?.screen();
   }
   onOutput(listener: (bytes: Uint8Array) => void | Promise<void>): void {
     this.#output = listener;

@@ -9,11 +9,12 @@
  *   count       send "start K", K counting the VMs of this process
  *   trace:TEXT  a trace line
  *   throw       fail as a bug would
+ *   debug-exit:N  end as if N were written to isa-debug-exit
  *   reset, reset-once, triple-fault, internal-error: end so; at the end of the text the guest powers off
  */
 
 import { IsolaError } from "../../base/errors.ts";
-import type { Vm, VmOptions, VmResult, VmStats } from "../../machine/vm-contract.ts";
+import type { TextScreen, Vm, VmOptions, VmResult, VmStats } from "../../machine/vm-contract.ts";
 
 /** What the receiver takes before it must be read, as little as a real UART. */
 const RECEIVER_BYTES = 16;
@@ -30,6 +31,7 @@ export class FakeVm implements Vm {
   #stopped = false;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => undefined;
   #trace: (line: string) => void = () => undefined;
+  #typed: number[] = [];
   #space: () => void = () => undefined;
   #wake: () => void = () => undefined;
 
@@ -62,6 +64,23 @@ export class FakeVm implements Vm {
 
   onInputSpace(listener: () => void): void {
     this.#space = listener;
+  }
+
+  /** Takes all. The screen shows the codes. */
+  readonly keyboard = {
+    write: (codes: Uint8Array): number => {
+      this.#typed.push(...codes);
+      return codes.length;
+    },
+    onInputSpace: (): void => undefined,
+  };
+
+  screen(): TextScreen {
+    const text = `keys ${this.#typed.map((code) => code.toString(16)).join(" ")}`.slice(0, 80);
+    const characters = new Uint8Array(80 * 25).fill(0x20);
+    characters.set(new TextEncoder().encode(text));
+    const attributes = new Uint8Array(80 * 25).fill(0x07);
+    return { columns: 80, rows: 25, characters, attributes, blink: true, palette: new Uint8Array(48) };
   }
 
   onOutput(listener: (bytes: Uint8Array) => void | Promise<void>): void {
@@ -124,6 +143,8 @@ export class FakeVm implements Vm {
         return new Promise(() => undefined);
       case "throw":
         throw new Error("a bug\nin two lines");
+      case "debug-exit":
+        return { kind: "debug-exit", value: Number(argument) };
       case "reset":
         return { kind: "reset" };
       case "reset-once":

@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { CountingLine, ManualClock, newArena } from "../test-rig.ts";
-import { i8042 } from "./i8042.ts";
+import { i8042, takeKeys } from "./i8042.ts";
 
 let line: CountingLine;
 let resets: number;
+/** What the keys send, in set 1. */
+let keys: number[];
 const make = () =>
-  i8042.instantiate({ arena: newArena(), clock: new ManualClock(), irq: line, port: { reset: () => resets++ } });
+  i8042.instantiate({
+    arena: newArena(),
+    clock: new ManualClock(),
+    irq: line,
+    port: { reset: () => resets++, key: () => keys.shift() ?? -1 },
+  });
 let chip: ReturnType<typeof make>;
 const command = (value: number): void => chip.write(1, 1, value);
 const data = (value: number): void => chip.write(0, 1, value);
@@ -21,6 +28,7 @@ const answers = (): number[] => {
 beforeEach(() => {
   line = new CountingLine();
   resets = 0;
+  keys = [];
   chip = make();
   chip.reset();
 });
@@ -96,4 +104,53 @@ test("gate A20 reads as written, through either port", () => {
   chip.write(2, 1, 0x02);
   command(0xd0);
   assert.equal((answers()[0] ?? 0) & 0x02, 0x02);
+});
+
+/** Shift and a, the up arrow; pressed and released. */
+const TYPED = [0x2a, 0x1e, 0x9e, 0xaa, 0xe0, 0x48, 0xe0, 0xc8];
+
+test("keys come one byte an interrupt, in set 1 where the controller translates", () => {
+  keys = [...TYPED];
+  takeKeys(chip.context);
+  const bytes: number[] = [];
+  while (line.level) bytes.push(chip.read(0, 1));
+  assert.deepEqual(bytes, TYPED);
+  assert.equal(line.edges, TYPED.length);
+});
+
+test("without translation the keyboard's own set 2 is seen, and set 1 after it was chosen", () => {
+  command(0x60);
+  data(0x01);
+  keys = [...TYPED];
+  takeKeys(chip.context);
+  assert.deepEqual(answers(), [0x12, 0x1c, 0xf0, 0x1c, 0xf0, 0x12, 0xe0, 0x75, 0xe0, 0xf0, 0x75]);
+  data(0xf0);
+  data(1);
+  assert.deepEqual(answers(), [0xfa, 0xfa]);
+  keys = [...TYPED];
+  takeKeys(chip.context);
+  assert.deepEqual(answers(), TYPED);
+});
+
+test("keys wait while the keyboard is silent or its interface is off, and behind answers", () => {
+  data(0xf5);
+  assert.deepEqual(answers(), [0xfa]);
+  keys = [0x1e];
+  takeKeys(chip.context);
+  assert.ok(!full());
+  data(0xf4);
+  assert.deepEqual(answers(), [0xfa, 0x1e]);
+  command(0xad);
+  keys = [0x9e];
+  takeKeys(chip.context);
+  assert.ok(!full());
+  command(0xae);
+  assert.deepEqual(answers(), [0x9e]);
+});
+
+test("a state of version 1, which knew no silence, is loaded", () => {
+  const { fields } = chip.save();
+  const { silent: _, ...old } = fields;
+  chip.load({ version: 1, fields: old });
+  assert.deepEqual(chip.save().fields, fields);
 });

@@ -7,11 +7,14 @@
  */
 
 import { defineDevice, type DeviceContext, pio } from "../device.ts";
-import { bytes, u8 } from "../state.ts";
+import { bool, bytes, u8 } from "../state.ts";
+import { scanCodeSet2 } from "./scan-codes.ts";
 
 export interface I8042Port {
   /** The processor's reset line was pulsed. */
   reset(): void;
+  /** The next byte that the keys send, in scan code set 1; -1 where nothing is pressed or released. */
+  key(): number;
 }
 
 const STATUS_OUTPUT_FULL = 0x01;
@@ -46,7 +49,10 @@ const STATE = {
   /** Last write went to 0x64. */
   lastWasCommand: u8,
   leds: u8,
+  /** What the keyboard sends: scan code set 1 or 2. */
   scanSet: u8,
+  /** The keyboard has been told to send nothing. */
+  silent: bool,
   ram: bytes(32),
 };
 
@@ -54,9 +60,10 @@ export type I8042Context = DeviceContext<typeof STATE, I8042Port>;
 
 export const i8042 = defineDevice<I8042Port>()({
   name: "i8042",
-  version: 1,
+  version: 2,
   ranges: [pio(0x60, 1), pio(0x64, 1), pio(0x92, 1)],
   state: STATE,
+  migrations: { 1: (saved) => ({ ...saved, silent: false }) },
   reset({ state, irq }) {
     state.config = CONFIG_SYSTEM | CONFIG_AUX_OFF | CONFIG_TRANSLATE | CONFIG_IRQ1;
     state.outputPort = 0xcc | OUTPUT_RESET_HIGH | OUTPUT_A20;
@@ -85,9 +92,28 @@ export const i8042 = defineDevice<I8042Port>()({
     if (offset === 1) controllerCommand(context, value);
     else if (state.command !== 0) controllerData(context, value);
     else keyboardByte(context, value);
-    updateIrq(context);
+    takeKeys(context);
   },
 });
+
+/**
+ * Takes what the keys send, one byte at a time: the next waits until the processor has read the last. To be called when
+ * there is something new.
+ */
+export const takeKeys = (context: I8042Context): void => {
+  const { state, port } = context;
+  const heard = !state.silent && (state.config & CONFIG_KEYBOARD_OFF) === 0;
+  // A command's bytes and a break code's prefix must not be torn apart.
+  if (heard && state.queueCount === 0 && state.command === 0 && state.keyboardCommand === 0) {
+    const code = port.key();
+    if (code >= 0) {
+      // The controller turns set 2 into set 1; a keyboard in set 1 needs no such turn, and gets none.
+      const asSet2 = state.scanSet === 2 && (state.config & CONFIG_TRANSLATE) === 0;
+      for (const byte of asSet2 ? scanCodeSet2(code) : [code]) put(context, byte);
+    }
+  }
+  updateIrq(context);
+};
 
 const put = ({ state }: I8042Context, value: number): void => {
   if (state.queueCount >= QUEUE_BYTES) return;
@@ -104,7 +130,7 @@ const take = (context: I8042Context): number => {
   state.queueCount--;
   // Each byte is one edge.
   irq.lower();
-  updateIrq(context);
+  takeKeys(context);
   return value;
 };
 
@@ -198,7 +224,8 @@ const keyboardParameter = (context: I8042Context, command: number, value: number
   if (command === 0xed) state.leds = value & 7;
   if (command !== 0xf0) return;
   if (value === 0) put(context, state.scanSet);
-  else if (value <= 3) state.scanSet = value;
+  // A keyboard without set 3 stays in the set it is in.
+  else if (value <= 2) state.scanSet = value;
 };
 
 const keyboardByte = (context: I8042Context, value: number): void => {
@@ -230,11 +257,14 @@ const keyboardByte = (context: I8042Context, value: number): void => {
     case 0xf6: // defaults
     case 0xf5: // and disable
     case 0xf4: // enable
+      state.silent = value === 0xf5;
+      if (value !== 0xf4) state.scanSet = 2;
       put(context, ACK);
       break;
     case 0xff:
       state.leds = 0;
       state.scanSet = 2;
+      state.silent = false;
       put(context, ACK);
       put(context, SELF_TEST_PASSED);
       break;

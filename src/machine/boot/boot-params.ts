@@ -15,7 +15,13 @@ const BOOT_PARAMS_BYTES = 4096;
 /** Linux brings a stack of its own. */
 export const STACK_ADDRESS = 0x8ff0;
 
-/** Fields of boot_params. [zero-page.rst; boot.rst] */
+/** Fields of boot_params. [zero-page.rst; boot.rst; screen_info at 0: include/uapi/linux/screen_info.h] */
+const SCREEN_VIDEO_MODE = 0x006;
+const SCREEN_COLUMNS = 0x007;
+const SCREEN_EGA_MEMORY = 0x00a;
+const SCREEN_LINES = 0x00e;
+const SCREEN_IS_VGA = 0x00f;
+const SCREEN_CHARACTER_HEIGHT = 0x010;
 const ACPI_RSDP_ADDR = 0x070;
 const EXT_RAMDISK_IMAGE = 0x0c0;
 const E820_ENTRIES = 0x1e8;
@@ -36,6 +42,8 @@ const E820_MAX_ENTRIES = 128;
 const LOADER_UNDEFINED = 0xff;
 const LOADED_HIGH = 1;
 const VIDEO_NORMAL = 0xffff;
+/** Colour text; not the 0x10 by which Linux knows a CGA. */
+const EGA_MEMORY_256K = 3;
 /** 2.15, for an ELF that came without its setup header; Linux reads only a few fields of it. */
 const OWN_VERSION = 0x020f;
 export const DEFAULT_INITRD_ADDRESS_MAX = 0x7fff_ffff;
@@ -67,6 +75,13 @@ function bootParams(boot: LinuxBoot): Uint8Array {
   } else {
     bytes.set(boot.image.setupHeader, SETUP_HEADER_START);
   }
+  // The VGA as it is after power-on, which a BIOS would be asked for.
+  view.setUint8(SCREEN_VIDEO_MODE, 3);
+  view.setUint8(SCREEN_COLUMNS, 80);
+  view.setUint16(SCREEN_EGA_MEMORY, EGA_MEMORY_256K, true);
+  view.setUint8(SCREEN_LINES, 25);
+  view.setUint8(SCREEN_IS_VGA, 1);
+  view.setUint16(SCREEN_CHARACTER_HEIGHT, 16, true);
   view.setUint16(VID_MODE, VIDEO_NORMAL, true);
   view.setUint8(TYPE_OF_LOADER, LOADER_UNDEFINED);
   view.setUint8(LOADFLAGS, view.getUint8(LOADFLAGS) | LOADED_HIGH);

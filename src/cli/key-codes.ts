@@ -1,0 +1,149 @@
+/**
+ * Keys of a PC keyboard for what a terminal sends: characters of the US layout, control characters, and the escape
+ * sequences of xterm and the Linux console. [ECMA-48; XTerm Control Sequences, PC-style function keys]
+ *
+ * A terminal tells no releases, so each key is pressed and released, its modifiers around it.
+ */
+
+const ESCAPE = 0x1b;
+const BREAK = 0x80;
+const PREFIX = 0xe0;
+const KEY = { escape: 0x01, backspace: 0x0e, tab: 0x0f, enter: 0x1c, control: 0x1d, shift: 0x2a, alt: 0x38 } as const;
+const MODIFIER = { shift: 1, alt: 2, control: 4 } as const;
+
+/** A make code of set 1, with the prefix 0xe0 in bits 15:8 where it has one. */
+type Code = number;
+const extended = (code: number): Code => (PREFIX << 8) | code;
+
+/** Rows of the US layout, from the make code of their first key; unshifted and shifted. */
+const ROWS = [
+  { first: 0x02, plain: "1234567890-=", shifted: "!@#$%^&*()_+" },
+  { first: 0x10, plain: "qwertyuiop[]", shifted: "QWERTYUIOP{}" },
+  { first: 0x1e, plain: "asdfghjkl;'`", shifted: 'ASDFGHJKL:"~' },
+  { first: 0x2b, plain: "\\zxcvbnm,./", shifted: "|ZXCVBNM<>?" },
+  { first: 0x39, plain: " ", shifted: "" },
+] as const;
+const CHARACTERS = new Map<number, { readonly code: Code; readonly shift: boolean }>();
+for (const { first, plain, shifted } of ROWS) {
+  for (const [index, character] of Array.from(plain).entries()) {
+    CHARACTERS.set(character.charCodeAt(0), { code: first + index, shift: false });
+  }
+  for (const [index, character] of Array.from(shifted).entries()) {
+    CHARACTERS.set(character.charCodeAt(0), { code: first + index, shift: true });
+  }
+}
+/** Control characters that are keys of their own. */
+const CONTROLS: ReadonlyMap<number, Code> = new Map([
+  [0x08, KEY.backspace],
+  [0x09, KEY.tab],
+  [0x0a, KEY.enter],
+  [0x0d, KEY.enter],
+  [0x7f, KEY.backspace],
+]);
+/** Control with these is 0x1c to 0x1f; and 0x00 is control with the space bar. */
+const CONTROL_CHARACTERS = "\\]6-";
+
+const CURSOR_KEYS: Readonly<Record<string, Code>> = {
+  A: extended(0x48),
+  B: extended(0x50),
+  C: extended(0x4d),
+  D: extended(0x4b),
+  F: extended(0x4f),
+  H: extended(0x47),
+  P: 0x3b,
+  Q: 0x3c,
+  R: 0x3d,
+  S: 0x3e,
+};
+/** By the number before a tilde. */
+const NUMBERED_KEYS: Readonly<Record<number, Code>> = {
+  1: extended(0x47),
+  2: extended(0x52),
+  3: extended(0x53),
+  4: extended(0x4f),
+  5: extended(0x49),
+  6: extended(0x51),
+  7: extended(0x47),
+  8: extended(0x4f),
+  11: 0x3b,
+  12: 0x3c,
+  13: 0x3d,
+  14: 0x3e,
+  15: 0x3f,
+  17: 0x40,
+  18: 0x41,
+  19: 0x42,
+  20: 0x43,
+  21: 0x44,
+  23: 0x57,
+  24: 0x58,
+};
+/** CSI or SS3, numbers, a letter; the Linux console's F1 to F5 have a second bracket. */
+const SEQUENCE = /^(?:\[\[([A-E])|[[O](?:(\d{1,2})(?:;(\d{1,2}))?)?([A-Z~]))/;
+const LONGEST_SEQUENCE = 12;
+
+const bytesOf = (code: Code, released: boolean): number[] => {
+  const byte = (code & 0xff) | (released ? BREAK : 0);
+  return code > 0xff ? [PREFIX, byte] : [byte];
+};
+
+/** Presses and releases a key between those of its modifiers. */
+const stroke = (code: Code, modifiers: number): number[] => {
+  const held = [
+    ...((modifiers & MODIFIER.control) !== 0 ? [KEY.control] : []),
+    ...((modifiers & MODIFIER.alt) !== 0 ? [KEY.alt] : []),
+    ...((modifiers & MODIFIER.shift) !== 0 ? [KEY.shift] : []),
+  ];
+  return [...held, ...bytesOf(code, false), ...bytesOf(code, true), ...held.toReversed().map((key) => key | BREAK)];
+};
+
+const character = (byte: number, modifiers: number): number[] => {
+  const control = CONTROLS.get(byte);
+  if (control !== undefined) return stroke(control, modifiers);
+  if (byte === ESCAPE) return stroke(KEY.escape, modifiers);
+  if (byte >= 0x20) {
+    const found = CHARACTERS.get(byte);
+    // What is not on a US keyboard cannot be typed on one.
+    return found === undefined ? [] : stroke(found.code, modifiers | (found.shift ? MODIFIER.shift : 0));
+  }
+  // Control with a letter, the space bar, or one of the four others.
+  const typed = byte === 0 ? 0x20 : byte <= 0x1a ? byte + 0x60 : CONTROL_CHARACTERS.charCodeAt(byte - 0x1c);
+  const found = CHARACTERS.get(typed);
+  return found === undefined ? [] : stroke(found.code, modifiers | MODIFIER.control);
+};
+
+/** The key of an escape sequence, and how many bytes follow the escape. */
+const sequence = (text: string): { readonly codes: number[]; readonly length: number } | undefined => {
+  const match = SEQUENCE.exec(text);
+  if (match === null) return undefined;
+  const [whole, console, number, modifier, final = ""] = match;
+  let code: Code | undefined;
+  if (console !== undefined) code = 0x3b + console.charCodeAt(0) - 0x41;
+  else if (final === "~") code = NUMBERED_KEYS[Number(number)];
+  else code = final === "Z" ? KEY.tab : CURSOR_KEYS[final];
+  // The parameter is one more than the bits: 1 shift, 2 alt, 4 control.
+  const modifiers = final === "Z" ? MODIFIER.shift : Math.max(Number(modifier ?? 1) - 1, 0) & 7;
+  return { codes: code === undefined ? [] : stroke(code, modifiers), length: whole.length };
+};
+
+/**
+ * Scan codes of set 1 for bytes as a terminal sent them. A sequence must come in one piece, as terminals send it: an
+ * escape at the end is the Escape key, and before another character it is Alt.
+ */
+export function keyCodes(typed: Uint8Array): Uint8Array {
+  const codes: number[] = [];
+  for (let at = 0; at < typed.length; at++) {
+    const byte = typed[at] ?? 0;
+    if (byte !== ESCAPE || at + 1 === typed.length) {
+      codes.push(...character(byte, 0));
+      continue;
+    }
+    const found = sequence(String.fromCharCode(...typed.subarray(at + 1, at + 1 + LONGEST_SEQUENCE)));
+    if (found === undefined) codes.push(...character(typed[++at] ?? 0, MODIFIER.alt));
+    else {
+      codes.push(...found.codes);
+      at += found.length;
+    }
+  }
+  return Uint8Array.from(codes);
+}
