@@ -23,6 +23,12 @@ test("what CPUID does not offer is undefined, or what it was before", () => {
     ["660f388200", "INVPCID", "undefined"],
     ["660fae38", "CLFLUSHOPT", "undefined"],
     ["f30fb8c1", "POPCNT", "POPCNT"],
+    ["c4e278f2c1", "ANDN", "undefined"],
+    ["c4e2fbf5c1", "PDEP", "undefined"],
+    ["660f38dcc1", "AESENC", "undefined"],
+    ["660f3a44c100", "PCLMULQDQ", "undefined"],
+    ["0f38c8c1", "SHA1NEXTE", "undefined"],
+    ["660f38f6c1", "ADCX", "undefined"],
     ["660f383800", "PMINSB", "PMINSB"],
   ] as const) {
     assert.equal(nameIn(all, hex), known, hex);
@@ -71,5 +77,45 @@ test("of the segments to be checked, an instruction keeps those that its accesse
     const decoded = decode(all, hex, DECODE.code32 | DECODE.stack32 | everySegment);
     assert.ok(typeof decoded !== "string", hex);
     assert.equal(decoded.context.checked, wanted, hex);
+  }
+});
+
+test("C4 and C5 begin a VEX prefix where LES and LDS cannot be meant", () => {
+  const protected32 = DECODE.protected | DECODE.code32 | DECODE.stack32;
+  for (const [hex, mode, name] of [
+    ["c4e278f2c1", DECODE.long, "ANDN"],
+    ["c4e278f2c1", protected32, "ANDN"],
+    ["c4e278f2c1", DECODE.protected, "ANDN"],
+    ["c4e278f2c1", DECODE.code32, "undefined"], // virtual-8086 mode and real mode have no VEX
+    ["c4e278f2c1", 0, "undefined"],
+    ["c44278f2c1", DECODE.long, "ANDN"],
+    ["c44278f2c1", protected32, "LES"], // R or X in use: a memory operand outside 64-bit mode
+    ["c5f8f200", protected32, "undefined"], // map 1 has no such opcode
+    ["c508", protected32, "LDS"],
+    ["c508", DECODE.long, "short"],
+  ] as const) {
+    const decoded = decode(all, hex, mode);
+    assert.equal(typeof decoded === "string" ? decoded : decoded.form.instruction.name, name, `${hex} in ${mode}`);
+  }
+});
+
+test("what makes a VEX prefix undefined", () => {
+  for (const [hex, name] of [
+    ["c4e278f2c1", "ANDN"],
+    ["c4e27cf2c1", "undefined"], // L
+    ["c4e478f2c1", "undefined"], // map 4
+    ["f0c4e278f200", "undefined"], // LOCK
+    ["66c4e278f2c1", "undefined"],
+    ["f2c4e278f2c1", "undefined"],
+    ["f3c4e278f2c1", "undefined"],
+    ["40c4e278f2c1", "undefined"], // REX
+    ["64c4e278f200", "ANDN"], // a segment override is none of these
+    ["67c4e278f200", "ANDN"],
+    ["c4e37bf0c105", "RORX"],
+    ["c4e373f0c105", "undefined"], // vvvv names a register that RORX does not take
+    ["c4e278f3c8", "BLSR"],
+    ["c4e278f3c0", "undefined"], // group 17 /0
+  ] as const) {
+    assert.equal(nameIn(all, hex), name, hex);
   }
 });

@@ -23,6 +23,8 @@ export const DECODE = {
   alignment: 1 << 4,
   /** Six bits from here, by segment number: its limit or rights must be looked at. */
   checked: 5,
+  /** Protected mode, where C4 and C5 with mod = 3 begin a VEX prefix; 64-bit mode needs no bit. */
+  protected: 1 << 11,
 } as const;
 
 /** Segments, one bit each by number, that an instruction may use without naming them: strings ES, stacks SS. */
@@ -88,10 +90,46 @@ const MEMORY16: readonly (readonly [number, number])[] = [
   [3, -1],
 ];
 
+/** Where the forms with a VEX prefix begin among all forms by map and opcode. */
+const VEX_FORMS = 4 * 256;
+/** Map and mandatory prefix as VEX encodes them. */
+const VEX_PREFIXES = [0, 0x66, 0xf3, 0xf2] as const;
+
+/** The fields of a VEX prefix, not inverted [SDM 2 §2.3.5]. */
+interface Vex {
+  readonly map: 1 | 2 | 3;
+  /** 66, F3, F2 or 0. */
+  readonly prefix: number;
+  /** As REX has them: W, R, X, B. */
+  readonly rex: number;
+  /** The register operand that ModRM has no room for. */
+  readonly register: number;
+  /** Vectors of 256 bits. */
+  readonly wide: boolean;
+}
+
+/** Reads a VEX prefix from its second byte on; undefined for a map that has no instructions. */
+function readVex(code: Uint8Array, first: number, at: number, long: boolean): Vex | undefined {
+  const second = code[at] ?? 0;
+  const last = first === 0xc5 ? second : (code[at + 1] ?? 0);
+  const map = first === 0xc5 ? 1 : second & 0x1f;
+  if (map !== 1 && map !== 2 && map !== 3) return undefined;
+  const extensions = (~second >> 5) & (first === 0xc5 ? 4 : 7);
+  const rex = extensions | (first === 0xc5 ? 0 : (last >> 4) & 8);
+  return {
+    map,
+    prefix: VEX_PREFIXES[(last & 3) as 0 | 1 | 2 | 3],
+    // Outside 64-bit mode there are eight registers, and W means nothing to operands in general registers.
+    rex: long ? rex : 0,
+    register: (~last >> 3) & 15,
+    wide: (last & 4) !== 0,
+  };
+}
+
 /** A decoder for one set of instructions; `features` are those the CPU model has. */
 export class Decoder {
-  /** Forms by map * 256 + opcode, the most specific first. */
-  readonly #forms: Form[][] = Array.from({ length: 4 * 256 }, () => []);
+  /** Forms by map * 256 + opcode, the most specific first; those with a VEX prefix behind the others. */
+  readonly #forms: Form[][] = Array.from({ length: 2 * VEX_FORMS }, () => []);
   readonly forms: readonly Form[];
 
   constructor(instructions: readonly Instruction[], features?: ReadonlySet<string>) {
@@ -103,7 +141,8 @@ export class Decoder {
     this.forms = all;
     for (const form of all) {
       const codes = form.opcodeRegister ? [0, 1, 2, 3, 4, 5, 6, 7].map((r) => form.opcode + r) : [form.opcode];
-      for (const code of codes) this.#forms[form.map * 256 + code]?.push(form);
+      const first = (form.vex ? VEX_FORMS : 0) + form.map * 256;
+      for (const code of codes) this.#forms[first + code]?.push(form);
     }
     const rank = (form: Form) =>
       (form.exact === undefined ? 4 : 0) + (form.prefix === "any" ? 2 : form.prefix === "NP" ? 1 : 0);
@@ -150,7 +189,24 @@ export class Decoder {
 
     let map: 0 | 1 | 2 | 3 = 0;
     let opcode = code[at++] ?? 0;
-    if (opcode === 0x0f) {
+    let vex: Vex | undefined;
+    if ((opcode & 0xfe) === 0xc4 && (long || (mode & DECODE.protected) !== 0)) {
+      if (at >= available) return tooFar();
+      // Outside 64-bit mode this is LES or LDS, unless ModRM would name a register, which those do not take.
+      if (long || (code[at] ?? 0) >= 0xc0) {
+        if (lock || operand66 || repeat !== 0 || rex !== 0) return "undefined";
+        const bytes = opcode === 0xc5 ? 1 : 2;
+        if (at + bytes >= available) return tooFar();
+        vex = readVex(code, opcode, at, long);
+        if (vex === undefined) return "undefined";
+        at += bytes;
+        ({ map, rex } = vex);
+        operand66 = vex.prefix === 0x66;
+        repeat = operand66 ? 0 : vex.prefix;
+        opcode = code[at++] ?? 0;
+      }
+    }
+    if (vex === undefined && opcode === 0x0f) {
       if (at >= available) return tooFar();
       map = 1;
       opcode = code[at++] ?? 0;
@@ -160,7 +216,7 @@ export class Decoder {
         opcode = code[at++] ?? 0;
       }
     }
-    const candidates = this.#forms[map * 256 + opcode] ?? [];
+    const candidates = this.#forms[(vex === undefined ? 0 : VEX_FORMS) + map * 256 + opcode] ?? [];
     if (candidates.length === 0) return "undefined";
     let modrm = -1;
     if (candidates[0]?.modrm === true) {
@@ -171,6 +227,7 @@ export class Decoder {
     }
     const form = select(candidates, modrm, long, operand66, repeat);
     if (form === undefined) return "undefined";
+    if (vex !== undefined && !vexFits(form, vex)) return "undefined";
     if (form.modrm) at++;
 
     const isMemory = form.modrm && modrm < 0xc0;
@@ -272,6 +329,9 @@ export class Decoder {
         case "P":
           number = reg;
           break;
+        case "B":
+          number = (vex?.register ?? 0) & (long ? 15 : 7);
+          break;
         case "Z":
           number = (opcode & 7) | ((rex & 1) << 3);
           break;
@@ -369,6 +429,11 @@ function fits(form: Form, modrm: number, long: boolean): boolean {
   if (form.digit !== undefined && form.digit !== ((modrm >> 3) & 7)) return false;
   if (form.rm === "memory") return modrm < 0xc0;
   return form.rm === "both" || modrm >= 0xc0;
+}
+
+/** Forms have vectors of 128 bits; without an operand in vvvv its bits must all be set. */
+function vexFits(form: Form, { wide, register }: Vex): boolean {
+  return !wide && (register === 0 || form.operands.some(({ place }) => place === "B"));
 }
 
 /**

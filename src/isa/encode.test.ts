@@ -13,7 +13,11 @@ import { INSTRUCTIONS } from "./table.ts";
 
 const decoder = new Decoder(INSTRUCTIONS);
 const FORMS = INSTRUCTIONS.flatMap((i) => i.forms.map((text) => parseForm(i, text)));
-const MODE_BITS: Record<Mode, number> = { 64: DECODE.long, 32: DECODE.code32 | DECODE.stack32, 16: 0 };
+const MODE_BITS: Record<Mode, number> = {
+  64: DECODE.long,
+  32: DECODE.protected | DECODE.code32 | DECODE.stack32,
+  16: DECODE.protected,
+};
 
 /** Where iced names by size or otherwise what the manual has one mnemonic for. */
 const ALIASES: Record<string, RegExp> = {
@@ -84,6 +88,7 @@ function choices(pattern: OperandPattern, mode: Mode, size: Size): Choice[] {
     case "V":
     case "P":
     case "Z":
+    case "B":
       return registerChoices(pattern, mode, high);
     case "S":
       return [{ kind: "reg", number: 3 }];
@@ -217,6 +222,7 @@ test("every form is what iced-x86 and our decoder say it is", () => {
 });
 
 function allowed(form: Form, mode: Mode, natural: Size, size: Size): boolean {
+  if (form.vex) return size === natural || size === 64;
   if (mode !== 64)
     return (
       form.prefix === "any" || form.prefix.startsWith("F") || size === natural || (form.prefix === "66" && size === 32)

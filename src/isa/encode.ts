@@ -59,6 +59,8 @@ export interface Encoded {
 }
 
 const SEGMENT_PREFIX: Partial<Record<Segment, number>> = { es: 0x26, cs: 0x2e, ss: 0x36, ds: 0x3e, fs: 0x64, gs: 0x65 };
+/** What leads to an opcode of each map, where VEX does not say it. */
+const MAP_BYTES = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]] as const;
 const PAIRS16: readonly (readonly [number, number])[] = [
   [3, 6],
   [3, 7],
@@ -115,12 +117,13 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
   const rexW = long && operandSize === 64 && !forced && !form.default64;
   const operand66 = form.prefix === "66" ? false : operandSize !== natural && !rexW;
   if (form.prefix === "66" && operandSize === 16 && natural !== 16) refuse("66 is part of its opcode");
-  if (form.prefix === "NP" && operand66) refuse("it allows no 66 prefix");
+  if ((form.prefix === "NP" || form.vex) && operand66) refuse("it allows no 66 prefix");
 
   // --- operands ---
   let reg = form.digit ?? 0;
   let rexR = 0;
   let plus = 0;
+  let vexRegister = 0;
   let needsRex = false;
   let forbidsRex = false;
   let rm: ModRM | undefined;
@@ -157,6 +160,9 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
         rexR = number >> 3;
         break;
       }
+      case "B":
+        vexRegister = registerNumber(choice, pattern);
+        break;
       case "Z": {
         const number = registerNumber(choice, pattern);
         plus = number & 7;
@@ -205,20 +211,19 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
   // --- bytes ---
   const bytes: number[] = [];
   if (options.lock === true) bytes.push(0xf0);
-  if (form.prefix === "F2" || options.rep === "repne") bytes.push(0xf2);
-  if (form.prefix === "F3" || options.rep === "rep") bytes.push(0xf3);
+  if ((form.prefix === "F2" && !form.vex) || options.rep === "repne") bytes.push(0xf2);
+  if ((form.prefix === "F3" && !form.vex) || options.rep === "rep") bytes.push(0xf3);
   if (segment !== undefined) bytes.push(SEGMENT_PREFIX[segment] ?? refuse(`${segment} is no segment register`));
-  if (operand66 || form.prefix === "66") bytes.push(0x66);
+  if (operand66 || (form.prefix === "66" && !form.vex)) bytes.push(0x66);
   if (addressSize !== mode) bytes.push(0x67);
   const rex = (rexW ? 8 : 0) | (rexR << 2) | ((rm?.rexX ?? 0) << 1) | (rm?.rexB ?? 0);
-  if (rex !== 0 || needsRex) {
-    if (!long) refuse("registers above 7 exist in 64-bit mode only");
+  if (!long && Math.max(rex, vexRegister >> 3) !== 0) refuse("registers above 7 exist in 64-bit mode only");
+  if (form.vex) bytes.push(...vexPrefix(form, rex, vexRegister));
+  else if (rex !== 0 || needsRex) {
     if (forbidsRex) refuse("a high byte register excludes REX");
     bytes.push(0x40 | rex);
   }
-  if (form.map >= 1) bytes.push(0x0f);
-  if (form.map === 2) bytes.push(0x38);
-  if (form.map === 3) bytes.push(0x3a);
+  if (!form.vex) bytes.push(...MAP_BYTES[form.map]);
   bytes.push(form.opcode + plus);
   const placed: Placed[] = [];
   if (form.exact !== undefined) bytes.push(form.exact);
@@ -234,6 +239,13 @@ export function encodeParts(form: Form, options: EncodeOptions): Encoded {
   }
   if (bytes.length > 15) refuse(`it has ${bytes.length} bytes, more than 15`);
   return { bytes: Uint8Array.from(bytes), placed };
+}
+
+/** A VEX prefix: of two bytes where that is enough. `rex` and `register` are not inverted [SDM 2 §2.3.5]. */
+export function vexPrefix(form: Form, rex: number, register: number): number[] {
+  const last = ((~register & 15) << 3) | ["NP", "66", "F3", "F2"].indexOf(form.prefix);
+  if (form.map === 1 && (rex & 11) === 0) return [0xc5, ((~rex & 4) << 5) | last];
+  return [0xc4, ((~rex & 7) << 5) | form.map, ((rex & 8) << 4) | last];
 }
 
 export function encode(form: Form, options: EncodeOptions): Uint8Array {

@@ -3,12 +3,14 @@
  *
  * A form is one line in the manner of the manual's opcode maps [SDM 2 appendix A]:
  *
- *     [NP|66|F2|F3] opcode bytes [+r] [/r | /0../7 | =XX] [operands] [attributes]
+ *     [VEX] [NP|66|F2|F3] opcode bytes [+r] [/r | /0../7 | =XX] [operands] [attributes]
  *
  * - A first word `NP`, `66`, `F2` or `F3` is a mandatory prefix; without it 66 is the operand size, F2/F3 are REP.
+ * - `VEX` stands for a VEX prefix of two or three bytes with L = 0, which then holds the mandatory prefix and the opcode
+ *   map [SDM 2 §2.3.5]; W is the operand size where an operand is `y`, else ignored.
  * - `/r` has a ModRM byte, `/3` one whose reg field is 3, `=D0` one that is exactly D0; `+r` a register in the opcode.
  * - Operands, comma-separated, are a letter for the place and one for the size. Places: `E` register or memory by
- *   ModRM.rm, `M` memory only, `R` register only; `G` ModRM.reg; `Z` opcode's low bits; `I` immediate; `J` relative
+ *   ModRM.rm, `M` memory only, `R` register only; `G` ModRM.reg; `B` VEX.vvvv; `Z` opcode's low bits; `I` immediate; `J` relative
  *   target; `O` absolute offset; `V`/`W`/`U` XMM by reg / rm (or memory) / rm register only; `P`/`Q`/`N` the same for
  *   MMX; `T` an x87 register by ModRM.rm (seen by effects as an immediate: its number); `S`, `C`, `D` segment, control, debug register by ModRM.reg (seen by effects as an immediate: the number).
  *   Sizes: `b` 8, `w` 16, `d` 32, `q` 64, `v` operand size, `z` operand size with at most 32 encoded bits, `y` 32 or
@@ -63,6 +65,8 @@ export interface Form {
   /** Opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A. */
   readonly map: 0 | 1 | 2 | 3;
   readonly opcode: number;
+  /** Encoded with a VEX prefix. */
+  readonly vex: boolean;
   /** `any`: the form does not look at 66/F2/F3. */
   readonly prefix: "any" | "NP" | "66" | "F2" | "F3";
   readonly modrm: boolean;
@@ -94,6 +98,8 @@ export function parseForm(instruction: Instruction, text: string, index = 0): Fo
   const words = text.split(" ");
   let prefix: Form["prefix"] = "any";
   const head = (): string => words[0] ?? "";
+  const vex = head() === "VEX";
+  if (vex) words.shift();
   const first = head();
   if (first === "NP" || ((first === "66" || first === "F2" || first === "F3") && words[1] === "0F")) {
     prefix = first;
@@ -121,6 +127,7 @@ export function parseForm(instruction: Instruction, text: string, index = 0): Fo
     modrm = true;
     exact = Number.parseInt((words.shift() ?? "").slice(1), 16);
   }
+  if (vex && (map === 0 || prefix === "any")) throw new Error(`form "${text}" of ${instruction.name} says too little`);
   const attributes = words.filter((w) => ATTRIBUTES.has(w));
   const rest = words.filter((w) => !ATTRIBUTES.has(w));
   if (rest.length > 1) throw new Error(`form "${text}" of ${instruction.name} has too many words`);
@@ -132,6 +139,7 @@ export function parseForm(instruction: Instruction, text: string, index = 0): Fo
     text,
     map,
     opcode: Number.parseInt(code[1] ?? "", 16),
+    vex,
     prefix,
     modrm,
     digit,

@@ -139,6 +139,18 @@ test("every helper of the table has a caller", () => {
   );
 });
 
+/** A text that equal effects share. Values have numbers, since each may be used by many others. */
+function effectText(statements: readonly Statement[]): string {
+  const numbers = new Map<object, number>();
+  return JSON.stringify(statements, (key, v: unknown) => {
+    if (typeof v === "bigint") return `${v}n`;
+    if (typeof v !== "object" || v === null || !("source" in v)) return v;
+    const known = numbers.get(v);
+    if (known === undefined) numbers.set(v, numbers.size);
+    return known === undefined ? v : `${key} ${known}`;
+  });
+}
+
 test("a name and the shapes of operands stand for one effect", () => {
   const owners = new Map<string, { instruction: Instruction; text: string; effect: string }>();
   const clashes = new Set<string>();
@@ -167,7 +179,7 @@ test("a name and the shapes of operands stand for one effect", () => {
           });
           const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = shapes;
           instruction.effect(m, a, b, c);
-          const effect = JSON.stringify(m.finish(), (_, v: unknown) => (typeof v === "bigint" ? `${v}n` : v));
+          const effect = effectText(m.finish());
           const owner = owners.get(key) ?? { instruction, text, effect };
           owners.set(key, owner);
           if (owner.effect !== effect) clashes.add(`${key}: ${owner.text} and ${text}`);

@@ -1,6 +1,7 @@
 /** Random encodings of the instruction table's forms, for 64-bit mode or compatibility mode at ring 3. */
 
 import { AF, ARITHMETIC, CF, IF, IOPL, PF, ZF } from "../../src/isa/flags.ts";
+import { vexPrefix } from "../../src/isa/encode.ts";
 import { type Form, type Instruction, parseForm } from "../../src/isa/instruction.ts";
 import type { CaseContext, GeneratedInstruction, Generator } from "./generator.ts";
 import { ROLE } from "./inputs.ts";
@@ -30,6 +31,8 @@ const READS: readonly (readonly [RegExp, number])[] = [
   [/^(LAHF|PUSHF.?)$/, ARITHMETIC],
 ];
 
+/** Prefixes after which VEX is undefined; REX among them. */
+const BEFORE_VEX = [0x66, 0xf2, 0xf3, 0xf0, 0x40, 0x48];
 const SEGMENT_PREFIXES = [0x26, 0x2e, 0x36, 0x3e];
 /** Then an instruction that reads undefined flags is taken after all: the selection holds no other. */
 const MAX_ATTEMPTS = 50;
@@ -73,6 +76,8 @@ interface FormPlan {
   /** An indirect jump or call, or any other instruction that goes elsewhere. */
   readonly indirect: boolean;
   readonly jumps: boolean;
+  /** Whether VEX.vvvv is a register operand. */
+  readonly vexRegister: boolean;
   /** A memory operand of 16 bytes, which mostly must be aligned. */
   readonly aligned: boolean;
 }
@@ -97,7 +102,7 @@ function plan(form: Form, bits: CodeBits): FormPlan {
     wide: sizes.has("y"),
     relative: places.has("J"),
     absolute: places.has("O"),
-    mandatory: form.prefix === "any" || form.prefix === "NP" ? 0 : Number.parseInt(form.prefix, 16),
+    mandatory: form.vex || form.prefix === "any" || form.prefix === "NP" ? 0 : Number.parseInt(form.prefix, 16),
     map: [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]][form.map] ?? [],
     readsFlags: READS.find(([pattern]) => pattern.test(mnemonic))?.[1] ?? 0,
     undefinedFlags: pushesFlags ? AF : (instruction.undefinedFlags ?? 0),
@@ -107,6 +112,7 @@ function plan(form: Form, bits: CodeBits): FormPlan {
     lockRaises: !/FENCE$|^NOP$/.test(mnemonic),
     indirect: /^(JMP|CALL) indirect$/.test(instruction.name),
     jumps: instruction.ends === true || instruction.branches === true,
+    vexRegister: places.has("B"),
     aligned: operands.some(({ place, size }) => "MW".includes(place) && ["dq", "ps", "pd"].includes(size)),
   };
 }
@@ -194,6 +200,7 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   if (prefixes.length > 1) shuffle(random, prefixes);
   // Mandatory prefixes come last: an earlier 66 is then ignored with F2 and F3.
   if (chosen.mandatory !== 0) prefixes.push(chosen.mandatory);
+  if (form.vex && random.chance(0.005)) prefixes.push(random.pick(BEFORE_VEX));
 
   // Where W does not select, it is ignored.
   if (long && (chosen.sized || chosen.wide ? operandSize === 64 : random.chance(0.1))) encoding.rex |= 8;
@@ -219,8 +226,11 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
     }
   }
   const branchBytes = immediates(chosen, tail, operandSize, random, shortAddress);
-  if (long && (encoding.rex !== 0 || random.chance(0.2))) prefixes.push(0x40 | encoding.rex);
-  prefixes.push(...chosen.map, opcode);
+  if (form.vex) prefixes.push(...vex(chosen, encoding.rex, random), opcode);
+  else {
+    if (long && (encoding.rex !== 0 || random.chance(0.2))) prefixes.push(0x40 | encoding.rex);
+    prefixes.push(...chosen.map, opcode);
+  }
   const tailStart = prefixes.length;
   const length = tailStart + tail.length;
   const fixup = chosen.pushesFlags ? hidden(operandSize) : [];
@@ -237,6 +247,16 @@ function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
   const { name, undefinedFlags, readsFlags, definesFlags, approximate } = chosen;
   const { jumps, string: wild } = chosen;
   return { bytes, name, undefinedFlags, readsFlags, definesFlags, approximate, wild, jumps, branchBytes };
+}
+
+/** A VEX prefix; now and then with what makes it undefined: L set, or vvvv used where it names no operand. */
+function vex({ form, bits, vexRegister }: FormPlan, rex: number, random: Random): number[] {
+  const odd = random.chance(0.005);
+  const used = vexRegister || (odd && random.chance(0.5));
+  const prefix = vexPrefix(form, rex, used ? random.below(bits === 64 ? 16 : 8) : 0);
+  const last = prefix.length - 1;
+  if (odd && !used) prefix[last] = (prefix[last] ?? 0) | 4;
+  return prefix;
 }
 
 function sizeOf({ form, bits, sized, wide, relative }: FormPlan, random: Random): 16 | 32 | 64 {

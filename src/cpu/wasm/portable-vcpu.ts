@@ -386,6 +386,7 @@ export class PortableVcpu implements Vcpu {
     else {
       if ((view.attributes(CS_REGISTER) & ATTRIBUTE.big) !== 0) decode |= DECODE.code32;
       if (view.stackBits === 32) decode |= DECODE.stack32;
+      if (view.usesDescriptors) decode |= DECODE.protected;
       decode |= this.#system.checkedSegments() << DECODE.checked;
     }
     this.#setWord(STATE.decodeContext, decode);
@@ -397,11 +398,11 @@ export class PortableVcpu implements Vcpu {
 
   #setJumpContext(): void {
     const user = this.#word(STATE.cpl) === 3 ? 1 : 0;
-    this.#setWord(STATE.jumpContext, (this.#generation << 12) | (this.#word(STATE.decodeContext) << 1) | user);
+    this.#setWord(STATE.jumpContext, (this.#generation << 13) | (this.#word(STATE.decodeContext) << 1) | user);
   }
 
   #forgetJumps(): void {
-    this.#generation = (this.#generation + 1) & 0xf_ffff;
+    this.#generation = (this.#generation + 1) & 0x7_ffff;
     if (this.#generation === 0) {
       this.#memory.bytes.fill(0, JUMP_CACHE.base, JUMP_CACHE.base + JUMP_CACHE.entries * 16);
     }
