@@ -14,14 +14,14 @@ export const FLEET_ERROR_CODES = {
   "in-use": 409,
   /** A field's value. 422 */
   "invalid-spec": 422,
-  /** The host has too little free. 507, `details` is a Shortage. */
-  "no-resources": 507,
+  /** The host has too little free. 409, `details` is a Shortage. */
+  "no-resources": 409,
   /** The project's quota is too small. 403, `details` is a Shortage. */
   "quota-exceeded": 403,
   /** The VM's process did not answer, or ended meanwhile. 502 */
   "vm-unreachable": 502,
-  /** The VM did not come up. 500 */
-  "start-failed": 500,
+  /** The VM did not come up: what it boots is no kernel, or its process failed. 422 */
+  "start-failed": 422,
   /** The host failed: a full disk, a folder that cannot be written. 500 */
   "host-failed": 500,
 } as const;

@@ -21,45 +21,57 @@ export interface DocumentOptions {
  * schema that differs between the two appears twice: as `Name`, the answer, and as `NameInput`.
  */
 class Schemas {
+  /** What `of` has referred to. */
   readonly components: Record<string, Json> = {};
-  readonly #registry = z.registry<{ id: string }>();
+  readonly #forms: Readonly<Record<string, Record<Direction, Json>>>;
+  readonly #names: ReadonlyMap<unknown, string>;
+  /** zod's descriptions, with the names of this document. */
+  readonly #registry = z.registry<{ id?: string; description?: string }>();
   /** Names whose input differs from the output, in themselves or in what they refer to. */
   readonly #split = new Set<string>();
 
   constructor(named: Readonly<Record<string, z.ZodType>>) {
-    for (const [id, schema] of Object.entries(named)) this.#registry.add(schema, { id });
-    const forms = Object.entries(named).map(([id, schema]) => {
-      const definition = (io: Direction): Json => {
-        const converted = this.#convert(schema, io);
-        // A named root is converted in place, unless it refers to itself.
-        return (converted.definitions[id] ?? converted.root) as Json;
-      };
-      return { id, input: definition("input"), output: definition("output") };
-    });
+    this.#names = new Map(Object.entries(named).map(([id, schema]) => [schema, id]));
+    this.#registry.get = (schema) => {
+      const { description } = z.globalRegistry.get(schema) ?? {};
+      const id = this.#names.get(schema);
+      return { ...(description === undefined ? {} : { description }), ...(id === undefined ? {} : { id }) };
+    };
+    this.#forms = Object.fromEntries(
+      Object.entries(named).map(([id, schema]) => {
+        const definition = (io: Direction): Json => {
+          const { root, definitions } = this.#convert(schema, io);
+          // A named root is converted in place, unless it refers to itself.
+          return definitions[id] ?? root;
+        };
+        return [id, { input: definition("input"), output: definition("output") }];
+      }),
+    );
     for (let grown = true; grown; ) {
       const before = this.#split.size;
-      for (const { id, input, output } of forms) {
+      for (const [id, { input, output }] of Object.entries(this.#forms)) {
         const text = JSON.stringify(input);
         const refers = [...this.#split].some((other) => text.includes(`"#/$defs/${other}"`));
         if (refers || text !== JSON.stringify(output)) this.#split.add(id);
       }
       grown = this.#split.size > before;
     }
-    for (const { id, input, output } of forms) {
-      this.components[id] = this.#point(output, "output") as Json;
-      if (this.#split.has(id)) this.components[`${id}Input`] = this.#point(input, "input") as Json;
-    }
   }
 
   /** The JSON schema of `schema`; named ones are referred to. */
   of(schema: z.ZodType, io: Direction): Json {
-    const id = this.#registry.get(schema)?.id;
+    const id = this.#names.get(schema);
     if (id !== undefined) return { $ref: this.#reference(id, io) };
     return this.#point(this.#convert(schema, io).root, io) as Json;
   }
 
   #convert(schema: z.ZodType, io: Direction): { root: Json; definitions: Record<string, Json> } {
-    const { $schema: _, $defs = {}, id: __, ...root } = z.toJSONSchema(schema, {
+    const {
+      $schema: _,
+      $defs = {},
+      id: __,
+      ...root
+    } = z.toJSONSchema(schema, {
       metadata: this.#registry,
       io,
       target: "draft-2020-12",
@@ -74,7 +86,13 @@ class Schemas {
   }
 
   #reference(id: string, io: Direction): string {
-    return `#/components/schemas/${id}${io === "input" && this.#split.has(id) ? "Input" : ""}`;
+    const name = `${id}${io === "input" && this.#split.has(id) ? "Input" : ""}`;
+    const form = this.#forms[id]?.[io];
+    if (form !== undefined && this.components[name] === undefined) {
+      this.components[name] = {};
+      this.components[name] = this.#point(form, io) as Json;
+    }
+    return `#/components/schemas/${name}`;
   }
 
   /** Turns references within one conversion into references to the components. */
@@ -106,9 +124,12 @@ function parameters(schemas: Schemas, place: "path" | "query", schema: z.ZodObje
 
 function responses(schemas: Schemas, operation: Operation): Json {
   const { status, response, media = "application/json", problems = [] } = operation;
-  const content = response === undefined && operation.media === undefined ? undefined : {
-    [media]: { schema: response === undefined ? { type: "string" } : schemas.of(response, "output") },
-  };
+  const content =
+    response === undefined && operation.media === undefined
+      ? undefined
+      : {
+          [media]: { schema: response === undefined ? { type: "string" } : schemas.of(response, "output") },
+        };
   const byStatus = new Map<number, string[]>();
   for (const code of new Set([...COMMON_PROBLEMS, ...problems])) {
     const { status: at } = PROBLEMS[code];
@@ -118,7 +139,9 @@ function responses(schemas: Schemas, operation: Operation): Json {
   return {
     [status]: { description: operation.summary, ...(content === undefined ? {} : { content }) },
     ...Object.fromEntries(
-      [...byStatus].sort(([a], [b]) => a - b).map(([at, codes]) => [at, { description: codes.join(", "), content: problem }]),
+      [...byStatus]
+        .sort(([a], [b]) => a - b)
+        .map(([at, codes]) => [at, { description: codes.join(", "), content: problem }]),
     ),
   };
 }
@@ -149,7 +172,7 @@ export function openApiDocument({ title, version, description, operations, named
     jsonSchemaDialect: "https://json-schema.org/draft/2020-12/schema",
     paths,
     components: {
-      schemas: schemas.components,
+      schemas: Object.fromEntries(Object.entries(schemas.components).sort(([a], [b]) => a.localeCompare(b, "en"))),
       securitySchemes: {
         token: {
           type: "http",

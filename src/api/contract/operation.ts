@@ -25,7 +25,10 @@ export interface Operation {
   readonly params?: z.ZodObject;
   readonly query?: z.ZodObject;
   readonly body?: z.ZodType;
-  readonly status: 200 | 201 | 202 | 204;
+  /** The body is documented by its schema, and checked by whoever acts on it: it may be incomplete. */
+  readonly bodyUnchecked?: true;
+  /** 101: the path takes a WebSocket; the client has no method for it. */
+  readonly status: 101 | 200 | 201 | 202 | 204;
   /** Of the JSON that answers; for a stream of events, of one event. Left out where nothing or plain bytes answer. */
   readonly response?: z.ZodType;
   /** Where it is not `application/json`: the answer is a stream and reaches the caller as it comes. */
@@ -52,10 +55,17 @@ export type Input<O extends Operation> = (O extends { params: infer P extends z.
 export type Checked<O extends Operation> = {
   readonly params: O extends { params: infer P extends z.ZodType } ? z.output<P> : undefined;
   readonly query: O extends { query: infer Q extends z.ZodType } ? z.output<Q> : undefined;
-  readonly body: O extends { body: infer B extends z.ZodType } ? z.output<B> : undefined;
+  readonly body: Body<O>;
 };
 
 export type Output<O extends Operation> = O extends { response: infer R extends z.ZodType } ? z.output<R> : undefined;
+
+/** What a handler receives as its body: of an unchecked one, any JSON. */
+export type Body<O extends Operation> = O extends { bodyUnchecked: true }
+  ? unknown
+  : O extends { body: infer B extends z.ZodType }
+    ? z.output<B>
+    : undefined;
 
 /** The names of the parameters in a path. */
 export function pathParameters(path: string): string[] {

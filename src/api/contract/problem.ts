@@ -2,8 +2,29 @@
 
 import { z } from "zod";
 import { IsolaError } from "../../base/errors.ts";
+import { FLEET_ERROR_CODES, type FleetErrorCode } from "../../fleet/fleet-error.ts";
 
 export const PROBLEM_MEDIA = "application/problem+json";
+
+const FLEET_TITLES = {
+  "not-found": "There is no such thing",
+  "name-taken": "The name is taken",
+  "illegal-transition": "The state of the VM does not allow it",
+  "in-use": "It is in use",
+  "invalid-spec": "A value is not what it may be",
+  "no-resources": "The host has too little free",
+  "quota-exceeded": "The project's quota is too small",
+  "vm-unreachable": "The VM's process does not answer",
+  "start-failed": "The VM did not come up",
+  "host-failed": "The host failed",
+} as const satisfies Record<FleetErrorCode, string>;
+
+const fleetProblems = Object.fromEntries(
+  Object.entries(FLEET_TITLES).map(([code, title]) => [
+    code,
+    { status: FLEET_ERROR_CODES[code as FleetErrorCode], title },
+  ]),
+) as Record<FleetErrorCode, { status: number; title: string }>;
 
 /**
  * Every code that a caller may meet, with its status and title. Codes are stable: programs branch on them. A code that
@@ -14,13 +35,13 @@ export const PROBLEMS = {
   unauthenticated: { status: 401, title: "No valid token" },
   forbidden: { status: 403, title: "The token does not allow this" },
   "origin-refused": { status: 403, title: "Another site's page may not call this server" },
-  "not-found": { status: 404, title: "There is no such thing" },
   "method-not-allowed": { status: 405, title: "The path does not take this method" },
   "body-too-large": { status: 413, title: "The body is too large" },
   "media-unsupported": { status: 415, title: "The body is not JSON" },
-  "host-refused": { status: 421, title: "The server does not answer to this name" },
+  "token-exists": { status: 409, title: "The name is taken" },
+  "upgrade-required": { status: 426, title: "The path takes a WebSocket" },
   internal: { status: 500, title: "The server failed" },
-  "shutting-down": { status: 503, title: "The server is ending" },
+  ...fleetProblems,
 } as const satisfies Record<string, { status: number; title: string }>;
 
 export type ProblemCode = keyof typeof PROBLEMS;
@@ -43,7 +64,12 @@ export const problemSchema = z
     detail: z.string().describe("one line for a person: the action, the value found, the value wanted"),
     code: z.string().describe("stable, for programs"),
     errors: z
-      .array(z.object({ pointer: z.string().describe("JSON pointer into the body, or the parameter's name"), detail: z.string() }))
+      .array(
+        z.object({
+          pointer: z.string().describe("JSON pointer into the body, or the parameter's name"),
+          detail: z.string(),
+        }),
+      )
       .optional()
       .describe("each value that was refused"),
   })

@@ -1,0 +1,204 @@
+/** The API on sockets: a Unix socket that only its owner may open, and TCP, with TLS where a certificate is given. */
+
+import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { createServer as createHttpServer, type IncomingMessage, type Server as HttpServer } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, connect } from "node:net";
+import { dirname } from "node:path";
+import { getRequestListener } from "@hono/node-server";
+import { IsolaError } from "../../base/errors.ts";
+import { type AppOptions, BODY_LIMIT_BYTES, createApp, type IsolaApp } from "./app.ts";
+import { ConsoleSockets } from "./console-sockets.ts";
+
+/** A Unix socket's path, in bytes, without the final zero. [unix(7): sun_path] */
+const UNIX_PATH_LIMIT = 107;
+/** How long the head of a request, and a whole request, may take to arrive, in milliseconds. */
+const HEAD_MS = 10_000;
+const REQUEST_MS = 60_000;
+const HEAD_LIMIT_BYTES = 16 * 1024;
+/** Connections of one listener. */
+const CONNECTION_LIMIT = 1000;
+/** How long requests under way may take to end when the server closes. */
+const CLOSE_MS = 2000;
+
+export interface TcpAddress {
+  readonly host: string;
+  /** 0: any that is free. */
+  readonly port: number;
+  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer };
+}
+
+export interface ServerOptions extends AppOptions {
+  readonly socketPath?: string;
+  readonly tcp?: TcpAddress;
+  /** For tests: how long a console's watcher may leave things unread, in milliseconds. */
+  readonly patienceMs?: number;
+}
+
+export interface ApiServer {
+  /** Of TCP: `http://127.0.0.1:7070`. */
+  readonly url: string | undefined;
+  readonly socketPath: string | undefined;
+  close(): Promise<void>;
+}
+
+function cannotListen(where: string, error: NodeJS.ErrnoException, wayOut: string): IsolaError {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: "another program listens there",
+    EACCES: "this user may not",
+    EADDRNOTAVAIL: "this host has no such address",
+    ENOTFOUND: "there is no such host",
+  };
+  return new IsolaError({
+    code: "listen-failed",
+    message: `cannot listen on ${where}: ${reasons[error.code ?? ""] ?? error.message}; wanted: ${wayOut}`,
+    cause: error,
+  });
+}
+
+function listen(server: HttpServer, where: { path: string } | { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(where, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+}
+
+/** Whether somebody answers at the socket; a file that nobody listens to is a leftover. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+/** Makes way for a socket: a leftover one goes, a living one and everything else stays. */
+async function clearPath(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > UNIX_PATH_LIMIT) {
+    throw new IsolaError({
+      code: "listen-failed",
+      message: `cannot listen on ${path}: its name has ${Buffer.byteLength(path)} bytes; wanted: at most ${UNIX_PATH_LIMIT}, see --socket`,
+    });
+  }
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found === undefined) return;
+    if (!found.isSocket()) {
+      throw new IsolaError({
+        code: "listen-failed",
+        message: `cannot listen on ${path}: there is a file that is no socket; wanted: another path, see --socket`,
+      });
+    }
+    if (await answers(path)) {
+      throw new IsolaError({
+        code: "listen-failed",
+        message: `cannot listen on ${path}: a server answers there; wanted: \`isola down\` first, or another path, see --socket`,
+      });
+    }
+    rmSync(path, { force: true });
+  } catch (error) {
+    if (error instanceof IsolaError) throw error;
+    throw cannotListen(path, error as NodeJS.ErrnoException, "a folder that this user may write, see --socket");
+  }
+}
+
+interface Listener {
+  readonly server: HttpServer;
+  close(): Promise<void>;
+}
+
+function makeListener(app: IsolaApp, consoles: ConsoleSockets, local: boolean, tls: TcpAddress["tls"]): Listener {
+  const bindings = (incoming: IncomingMessage) => ({
+    local,
+    address: local ? "unix" : (incoming.socket.remoteAddress ?? "unknown"),
+  });
+  const handle = getRequestListener((request, env) => app.fetch(request, bindings(env.incoming as IncomingMessage)), {
+    overrideGlobalObjects: false,
+  });
+  const limits = { maxHeaderSize: HEAD_LIMIT_BYTES };
+  const listener = (incoming: IncomingMessage, outgoing: Parameters<typeof handle>[1]): void => {
+    // A stream that is cut off destroys the response with an error, which is the way to cut it off, not a failure.
+    outgoing.on("error", () => undefined);
+    void handle(incoming, outgoing);
+  };
+  const server =
+    tls === undefined ? createHttpServer(limits, listener) : createHttpsServer({ ...limits, ...tls }, listener);
+  server.headersTimeout = HEAD_MS;
+  server.requestTimeout = REQUEST_MS;
+  server.maxConnections = CONNECTION_LIMIT;
+  // A client that waits for leave to send its body gets it from what reads the body, after all checks of the head.
+  server.on("checkContinue", (incoming, outgoing) => {
+    const length = Number(incoming.headers["content-length"] ?? 0);
+    if (length <= BODY_LIMIT_BYTES) outgoing.writeContinue();
+    listener(incoming, outgoing);
+  });
+  server.on("upgrade", (request, socket, head) => void consoles.upgrade(request, socket, head, local));
+  return {
+    server,
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const impatient = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+      await closed;
+      clearTimeout(impatient);
+    },
+  };
+}
+
+/** Listens; throws an IsolaError `listen-failed` that says why it cannot. */
+export async function startServer(options: ServerOptions): Promise<ApiServer> {
+  const app = createApp(options);
+  const consoles = new ConsoleSockets(options);
+  const listeners: Listener[] = [];
+  const close = async (): Promise<void> => {
+    consoles.close("the server is ending");
+    await Promise.all(listeners.map((listener) => listener.close()));
+  };
+  let url: string | undefined;
+  try {
+    if (options.tcp !== undefined) {
+      const { host, port, tls } = options.tcp;
+      const listener = makeListener(app, consoles, false, tls);
+      try {
+        await listen(listener.server, { host, port });
+      } catch (error) {
+        throw cannotListen(`${host}:${port}`, error as NodeJS.ErrnoException, "a free address and port, see --listen");
+      }
+      listeners.push(listener);
+      const bound = listener.server.address() as AddressInfo;
+      const name = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+      url = `${tls === undefined ? "http" : "https"}://${name}:${bound.port}`;
+    }
+    const { socketPath } = options;
+    if (socketPath !== undefined) {
+      await clearPath(socketPath);
+      const listener = makeListener(app, consoles, true, undefined);
+      // From the first moment on only its owner may open it.
+      const mask = process.umask(0o177);
+      const listening = listen(listener.server, { path: socketPath });
+      process.umask(mask);
+      try {
+        await listening;
+      } catch (error) {
+        throw cannotListen(
+          socketPath,
+          error as NodeJS.ErrnoException,
+          "a folder that this user may write, see --socket",
+        );
+      }
+      chmodSync(socketPath, 0o600);
+      listeners.push(listener);
+    }
+    return { url, socketPath, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
