@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { formatSize } from "../base/size.ts";
 import type { EngineName, TraceName } from "../machine/vm-contract.ts";
 import { describeExitStatuses, EXIT_STATUS } from "./exit-status.ts";
+import { type DiskOption, parseDisk } from "./disk-option.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { listImages, pullImage, removeImages } from "./image-command.ts";
 import { parseMemory } from "./memory-size.ts";
@@ -32,6 +33,8 @@ Examples:
   isola run --kernel vmlinuz --initrd init.cpio   your own kernel and root file system
   isola run --kernel mach --initrd "ext2fs -x"    a Multiboot kernel with a module and its words
   isola run debian --append "quiet panic=-1"      words added to the kernel's command line
+  isola run --disk data.img,size=2G               with a disk, made if it is not there: /dev/vda
+  isola run --disk a.img --disk b.iso,readonly    with two: /dev/vda and /dev/vdb
   echo 'uname -a; poweroff -f' | isola run        a script on stdin
   isola run memtest86+ --screen text              the VGA's text screen and the keyboard in the terminal
   isola run --no-reboot; echo $?                  3 if the guest rebooted, 0 if it powered off
@@ -56,6 +59,8 @@ ${describeExitStatuses()}`;
 
 interface RunFlags {
   readonly kernel?: string;
+  readonly disk?: readonly DiskOption[];
+  readonly rng?: boolean;
   readonly initrd?: readonly string[];
   readonly append?: string;
   readonly memory: number;
@@ -101,6 +106,13 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       (file, former) => [...former, file],
       [],
     )
+    .option<DiskOption[]>(
+      "--disk <FILE[,OPTION...]>",
+      "a raw disk image, repeatable: the first is /dev/vda; size=SIZE makes it, readonly, format=raw",
+      parseDisk,
+      [],
+    )
+    .option("--rng", "an entropy device (virtio-rng) with the host's random numbers")
     .option("--append <WORDS>", "words added to the kernel's command line")
     .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
     .option("--cpus <N>", "processors; one so far", parseCpus, 1)
@@ -121,11 +133,11 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     )
     .option("--debug-exit [iobase=PORT,iosize=N]", "a port by which the guest ends isola with status 2v+1 (0x501)")
     .addHelpText("after", RUN_HELP)
-    .action(async (image: string | undefined, { initrd = [], debugExit, ...flags }: Partial<RunFlags>) => {
+    .action(async (image: string | undefined, { initrd = [], disk = [], debugExit, ...flags }: Partial<RunFlags>) => {
       const defaults = { memory: DEFAULT_MEMORY_BYTES, engine: "wasm", reboot: true, screen: "serial" } as const;
       const exit = debugExit === undefined ? {} : { debugExit: parseDebugExit(debugExit) };
       const options = { ...defaults, trace: [], fwCfg: [], ...flags, ...exit };
-      outcome = await runCommand(host, { ...options, initrds: initrd, image });
+      outcome = await runCommand(host, { ...options, initrds: initrd, disks: disk, image });
     });
 
   const image = program

@@ -1,5 +1,6 @@
 /** `isola run`: boots one guest, with its serial port on stdin and stdout, until it ends. */
 
+import { type FileDisk, openFileDisk } from "../backends/file-disk.ts";
 import { IsolaError } from "../base/errors.ts";
 import { formatSize } from "../base/size.ts";
 import type {
@@ -11,6 +12,7 @@ import type {
   VmOptions,
   VmResult,
 } from "../machine/vm-contract.ts";
+import type { DiskOption } from "./disk-option.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
 import type { CliHost, Outcome } from "./host.ts";
@@ -35,6 +37,10 @@ export interface RunOptions {
   readonly kernel?: string;
   /** Initrds, or modules: a file each, with its command line after it. */
   readonly initrds: readonly string[];
+  /** In the order of their letters: the first is /dev/vda. */
+  readonly disks: readonly DiskOption[];
+  /** An entropy device. */
+  readonly rng?: boolean;
   readonly append?: string;
   /** Bytes. */
   readonly memory: number;
@@ -63,8 +69,8 @@ async function readModules(initrds: readonly string[], memoryBytes: number): Pro
 }
 
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
-async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
-  const { memory, engine, trace, debugExit } = options;
+async function gather(host: CliHost, options: RunOptions, disks: readonly FileDisk[]): Promise<VmOptions> {
+  const { memory, engine, trace, debugExit, rng = false } = options;
   const [kernelFile, modules, fwCfg] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
     readModules(options.initrds, memory),
@@ -76,6 +82,8 @@ async function gather(host: CliHost, options: RunOptions): Promise<VmOptions> {
     ...(modules.length > 0 ? { modules } : initrd === undefined ? {} : { initrd }),
     commandLine: composeCommandLine(base, options.append),
     engine,
+    disks,
+    entropy: rng,
     trace,
     ...(fwCfg.length === 0 ? {} : { fwCfg }),
     ...(debugExit === undefined ? {} : { debugExit }),
@@ -125,6 +133,7 @@ function explain(result: VmResult): string | undefined {
 class Session {
   readonly #host: CliHost;
   readonly #options: RunOptions;
+  readonly #disks: readonly FileDisk[];
   readonly #terminal: GuestConsole;
   #vm: Vm | undefined;
   #stopping = false;
@@ -134,9 +143,11 @@ class Session {
   #signal: NodeJS.Signals | undefined;
   #outputError: Error | undefined;
 
-  constructor(host: CliHost, options: RunOptions) {
+  constructor(host: CliHost, options: RunOptions, disks: readonly FileDisk[]) {
     this.#host = host;
     this.#options = options;
+    this.#disks = disks;
+    for (const disk of disks) disk.onTrouble = (message) => this.#terminal.note(`isola: ${message}`);
     const Console = options.screen === "text" ? ScreenConsole : Terminal;
     this.#terminal = new Console(host.streams, {
       leave: () => this.#stop(),
@@ -187,7 +198,7 @@ class Session {
       this.#terminal.detach();
       if (result.kind !== "reset" || !this.#options.reboot || this.#stopping) return result;
       this.#terminal.note("isola: the guest reset itself and is started anew");
-      boot = await gather(this.#host, this.#options);
+      boot = await gather(this.#host, this.#options, this.#disks);
     }
   }
 
@@ -233,7 +244,12 @@ class Session {
 
 /** Runs a guest; resolves to how isola is to end. Throws IsolaErrors before the guest starts, or when the host fails. */
 export async function runCommand(host: CliHost, options: RunOptions): Promise<Outcome> {
-  const vmOptions = await gather(host, options);
+  await using opened = new AsyncDisposableStack();
+  const disks: FileDisk[] = [];
+  for (const disk of options.disks) {
+    disks.push(opened.use(await openFileDisk({ ...disk, holder: options.name ?? "" })));
+  }
+  const vmOptions = await gather(host, options, disks);
   if (options.name !== undefined) process.title = `isola ${options.name}`;
-  return await new Session(host, options).run(vmOptions);
+  return await new Session(host, options, disks).run(vmOptions);
 }

@@ -117,4 +117,6 @@ export interface Vcpu {
   readonly state: { load(state: CpuState): void; save(): CpuState };
   /** Pulls the INIT/reset state of [SDM 3 §10.1.1], RIP at the reset vector. */
   reset(): void;
+  /** A device has written `bytes` of RAM at a place in the VM's memory: no code decoded from there is run again. */
+  deviceWrote(place: number, bytes: number): void;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkDevice, type MakeDevice } from "./conformance.ts";
+import { mmio } from "./device.ts";
 import { InterruptFabric } from "./interrupts/fabric.ts";
 import { ioapic } from "./interrupts/ioapic.ts";
 import { lapic } from "./interrupts/lapic.ts";
@@ -16,10 +17,27 @@ import { postPort } from "./pc/post-port.ts";
 import { rtc } from "./pc/rtc.ts";
 import { uart } from "./pc/uart.ts";
 import { vga } from "./pc/vga.ts";
-import { hostBridge, pciHost, PciFunctions } from "./pci/pci-host.ts";
+import { hostBridge, pciHost, PciFunctions, pciWindows } from "./pci/pci-host.ts";
+import type { StateSpec } from "./state.ts";
+import type { VirtioDefinition } from "./virtio/define-virtio.ts";
+import { Doorbells } from "./virtio/doorbells.ts";
+import { FUNCTION_BYTES } from "./virtio/transport.ts";
+import { virtioBlk } from "./virtio/virtio-blk.ts";
+import { virtioRng } from "./virtio/virtio-rng.ts";
 import { CountingLine, ManualClock, newArena, randomNumbers } from "./test-rig.ts";
 
 const nothing = (): void => {};
+
+/** A virtio function with its whole BAR, which no bus gives it here. */
+const virtio =
+  <Info, Port>(definition: VirtioDefinition<StateSpec, Info, Port, string>, info: Info): MakeDevice =>
+  (arena, clock) => {
+    const work = new Doorbells(arena, 1).device(0);
+    const port = { work, barAddress: 0xc0000000, sendMsi: nothing };
+    const { name } = definition;
+    const ranges = [mmio(0, FUNCTION_BYTES)];
+    return definition.instantiate({ arena, clock, irq: new CountingLine(), info, name, port, ranges }).device;
+  };
 
 const devices: Record<string, MakeDevice> = {
   pic: (arena, clock) => pic.instantiate({ arena, clock, port: { changed: nothing } }),
@@ -69,6 +87,9 @@ const devices: Record<string, MakeDevice> = {
     const functions = new PciFunctions();
     return pciHost.instantiate({ arena, clock, port: { functions, reset: nothing } });
   },
+  "pci-windows": (arena, clock) => pciWindows.instantiate({ arena, clock, port: new PciFunctions() }),
+  "virtio-blk": virtio(virtioBlk, { sectors: 100, readOnly: false, serial: "" }),
+  "virtio-rng": virtio(virtioRng, null),
 };
 
 for (const [name, make] of Object.entries(devices)) {

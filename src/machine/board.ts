@@ -24,14 +24,21 @@ import { rtc } from "../devices/pc/rtc.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { COM1_IRQ, drainUart, receiveUart, uart } from "../devices/pc/uart.ts";
 import { readScreen, vga } from "../devices/pc/vga.ts";
-import { hostBridge, pciHost, PciFunctions } from "../devices/pci/pci-host.ts";
+import { hostBridge, pciHost, PciFunctions, pciWindows } from "../devices/pci/pci-host.ts";
 import { StateArena } from "../devices/state.ts";
+import type { DiskInfo } from "../devices/virtio/virtio-blk.ts";
 import { type GuestMemory, LOW_RAM_LIMIT } from "../memory/guest-memory.ts";
+import { CodeNotices } from "./code-notices.ts";
+import { VirtioSlots } from "./virtio-slots.ts";
 
 /** What a board is built from; every thread that attaches to it must be given the same. Plain data. */
 export interface BoardConfig {
   readonly ramBytes: number;
   readonly vcpus: number;
+  /** Disks in the order of their PCI slots. */
+  readonly disks?: readonly DiskInfo[];
+  /** Whether there is a virtio entropy device. */
+  readonly entropy?: boolean;
   /** Files that fw_cfg offers; names differ. */
   readonly fwCfg?: readonly FwCfgFile[];
   /** Where isa-debug-exit lies; absent: there is none. */
@@ -93,6 +100,8 @@ export class Board {
   /** Claims and traces of the shared bus; accesses go through a processor's bus. */
   readonly deviceBus = new DeviceBus();
   readonly fabric: InterruptFabric;
+  readonly virtio: VirtioSlots;
+  readonly codeNotices: CodeNotices;
   readonly #header: Int32Array;
   readonly #devices: readonly Device[];
   readonly #pm;
@@ -169,12 +178,19 @@ export class Board {
       timers,
       bridge,
       pciHost.instantiate({ ...place, port: { functions, reset: requestReset } }),
+      pciWindows.instantiate({ ...place, port: functions }),
       postPort.instantiate({ ...place, port: null }),
       fwCfg.instantiate({ ...place, port: fwCfgPort(options) }),
       ...this.#debugExits(arena, options),
     ];
     for (const device of onBus) this.deviceBus.attach(device);
-    this.#devices = [...fabric.devices, ...onBus.filter((device) => device !== fabric.pic && device !== fabric.ioapic)];
+    this.codeNotices = new CodeNotices(arena);
+    this.virtio = new VirtioSlots({ ...place, fabric, functions, ...options });
+    this.#devices = [
+      ...fabric.devices,
+      ...onBus.filter((device) => device !== fabric.pic && device !== fabric.ioapic),
+      ...this.virtio.devices,
+    ];
     this.processors = fabric.processors.map((interrupts) => ({
       interrupts,
       bus: new ProcessorBus(this.deviceBus, this.lock, interrupts),
@@ -325,6 +341,7 @@ export class Board {
       }
       this.fabric.refreshAll();
       this.serial.resume();
+      this.virtio.resume();
     });
   }
 }

@@ -4,9 +4,11 @@
  */
 
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
-import { GuestMemory } from "../memory/guest-memory.ts";
+import type { Vcpu } from "../cpu/vcpu.ts";
+import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
+import { PAGE_BYTES } from "./code-notices.ts";
 import { CpuLimiter } from "./cpu-limiter.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import type { VmResult } from "./vm-contract.ts";
@@ -38,6 +40,7 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
   );
   vcpu.state.load(start.state);
   const { usedMicros } = place;
+  const forget = (): void => forgetCode(board, vcpu, memory.ramBytes);
   const limiter = usedMicros && new CpuLimiter(control, { now: () => performance.now(), usedMicros });
   for (let exits = 1; ; exits++) {
     const exit = vcpu.run();
@@ -48,7 +51,8 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     control[CONTROL.retiredLow] = Number(retired & 0xffff_ffffn);
     control[CONTROL.retiredHigh] = Number(retired >> 32n);
     limiter?.limit();
-    if (Atomics.load(control, CONTROL.pause) !== 0) park(control);
+    if (Atomics.load(control, CONTROL.pause) !== 0) park(control, forget);
+    forget();
     if (Atomics.load(control, CONTROL.stop) !== 0) return { kind: "stopped" };
     const { powerOff, reset, debugExit } = board.requests;
     if (debugExit !== undefined) return { kind: "debug-exit", value: debugExit };
@@ -67,10 +71,23 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
   }
 }
 
-/** Stands still until the pause, or the VM, is over. */
-function park(control: Int32Array): void {
+/** Forgets the code that devices have overwritten. */
+function forgetCode(board: Board, vcpu: Vcpu, ramBytes: number): void {
+  const { codeNotices } = board;
+  if (!codeNotices.waiting) return;
+  board.enter(() => {
+    const pages = codeNotices.take();
+    if (pages === "all") vcpu.deviceWrote(ENGINE_BYTES, ramBytes);
+    else for (const page of pages) vcpu.deviceWrote(ENGINE_BYTES + page * PAGE_BYTES, PAGE_BYTES);
+    codeNotices.finish();
+  });
+}
+
+/** Stands still until the pause, or the VM, is over. Devices that end their work meanwhile are served by `forget`. */
+function park(control: Int32Array, forget: () => void): void {
   for (;;) {
     const ticket = Atomics.load(control, CONTROL.signal);
+    forget();
     const pause = Atomics.load(control, CONTROL.pause);
     Atomics.store(control, CONTROL.parked, pause);
     Atomics.notify(control, CONTROL.parked);
@@ -84,6 +101,7 @@ function sleep(board: Board, clock: HostClock, masked: boolean): void {
   const ticket = board.wakeTicket();
   const { interrupts } = board;
   if ((interrupts.pending() && !masked) || interrupts.nmiPending() || board.requests.powerOff) return;
+  if (board.codeNotices.waiting) return;
   const ms = (board.nextDeadline() - clock.now()) / NS_PER_MS;
   if (ms > 0) board.sleep(ticket, Math.min(ms, LONGEST_SLEEP_MS));
   const now = clock.now();

@@ -9,6 +9,7 @@
 import { DEFAULT_DEBUG_EXIT, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
 import { FW_CFG_NAME_BYTES, type FwCfgFile } from "../devices/pc/fw-cfg.ts";
 import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
+import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
 
 export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
@@ -20,11 +21,17 @@ export type EngineName = "wasm" | "kvm";
 export const TRACE_NAMES = ["unimplemented"] as const;
 export type TraceName = (typeof TRACE_NAMES)[number];
 
+/** PCI slots are enough for more; a guest names them vda to vdp. */
+export const MAX_DISKS = 16;
+
 /** A file that the kernel is handed at boot. */
 export interface BootModule {
   readonly bytes: Uint8Array;
   readonly commandLine: string;
 }
+
+/** A disk as the VM uses it: what is opened stays the caller's to close, after `done`. */
+export type Disk = BlockBackend;
 
 export interface VmOptions {
   /** Guest RAM in bytes: a multiple of 64 KiB, MIN_RAM_BYTES to MAX_RAM_BYTES (memory/guest-memory.ts). */
@@ -40,6 +47,10 @@ export interface VmOptions {
   readonly fwCfg?: readonly FwCfgFile[];
   /** Where the port lies by which the guest may end the VM; absent: there is none. */
   readonly debugExit?: DebugExitConfig;
+  /** virtio disks: the first is the guest's /dev/vda. At most MAX_DISKS. */
+  readonly disks?: readonly Disk[];
+  /** A virtio entropy device, filled by the host's random numbers. */
+  readonly entropy?: boolean;
   readonly trace?: readonly TraceName[];
   /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
   readonly bootTime?: bigint;

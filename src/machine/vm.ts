@@ -6,9 +6,11 @@ import { Board, type BoardConfig } from "./board.ts";
 import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
 import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
+import { EngineDma } from "./code-notices.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
+import { VirtioService } from "./virtio-service.ts";
 import type { GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
@@ -41,6 +43,8 @@ export class PortableVm implements Vm {
   #board: Board | undefined;
   #clock: HostClock | undefined;
   #thread: VcpuThread | undefined;
+  #virtio: VirtioService | undefined;
+  #dma: EngineDma | undefined;
   #ended = false;
   #throttledMicros = 0;
   /** How often it was paused; numbers the pauses. */
@@ -62,6 +66,7 @@ export class PortableVm implements Vm {
   async start(): Promise<void> {
     if (this.#options === undefined) throw new Error("a VM is started once");
     const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
+    const { disks = [], entropy = false } = this.#options;
     this.#options = undefined;
     const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
@@ -69,6 +74,8 @@ export class PortableVm implements Vm {
     const config: BoardConfig = {
       ramBytes: memoryBytes,
       vcpus: 1,
+      disks: disks.map(({ info }) => info),
+      entropy,
       ...(fwCfg === undefined ? {} : { fwCfg }),
       ...(debugExit === undefined ? {} : { debugExit }),
     };
@@ -98,6 +105,10 @@ export class PortableVm implements Vm {
       const message = `its thread ended by an error: ${String(error).replaceAll(/\s*\n\s*/g, " ")}`;
       void this.#end({ kind: "internal-error", message, ...(error.stack === undefined ? {} : { stack: error.stack }) });
     });
+    const { codeNotices: notices, lock } = board;
+    this.#dma = new EngineDma({ memory, notices, lock, kick: () => this.#kick() });
+    const onTrouble = (message: string): void => this.#trace(message);
+    this.#virtio = new VirtioService({ slots: board.virtio, memory, lock, dma: this.#dma, disks, onTrouble });
     thread.start({
       memory: memory.memory,
       config,
@@ -149,12 +160,14 @@ export class PortableVm implements Vm {
 
   async pause(): Promise<void> {
     const control = this.#control;
+    this.#virtio?.hold();
     if (Atomics.load(control, CONTROL.pause) === 0) this.#signal(CONTROL.pause, ++this.#pauses);
     const number = this.#pauses;
     while (!this.#ended && Atomics.load(control, CONTROL.pause) === number) {
       const parked = Atomics.load(control, CONTROL.parked);
       if (parked === number) {
         this.#clock?.stop();
+        await this.#virtio?.drained();
         return;
       }
       const changed = Atomics.waitAsync(control, CONTROL.parked, parked);
@@ -166,6 +179,7 @@ export class PortableVm implements Vm {
     if (Atomics.load(this.#control, CONTROL.pause) === 0) return;
     this.#clock?.resume();
     this.#signal(CONTROL.pause, 0);
+    this.#virtio?.resume();
   }
 
   pressPowerButton(): void {
@@ -181,6 +195,11 @@ export class PortableVm implements Vm {
   /** Sets a control word and wakes the vCPU's thread, wherever it waits. */
   #signal(word: number, value: number): void {
     Atomics.store(this.#control, word, value);
+    this.#kick();
+  }
+
+  /** Makes the vCPU's thread look about, wherever it waits. */
+  #kick(): void {
     Atomics.add(this.#control, CONTROL.signal, 1);
     Atomics.notify(this.#control, CONTROL.signal);
     this.#board?.wake();
@@ -225,7 +244,10 @@ export class PortableVm implements Vm {
     this.#ended = true;
     clearTimeout(this.#stopTimer);
     try {
+      this.#virtio?.hold();
       await this.#thread?.terminate();
+      this.#dma?.end();
+      await this.#virtio?.end();
       if (this.#board !== undefined) await this.#drain(this.#board);
       this.#settle.resolve(result);
     } catch (error) {

@@ -30,6 +30,7 @@ const MIN_FUEL = 1000;
 const MAX_FUEL = 2_000_000;
 const SLICE_MS = 1;
 const EFER_LMA = 1 << 10;
+const PAGE_BYTES = 4096;
 /** A push or pop reaches at most so many bytes from RSP: two fields of a far pointer. */
 const STACK_REACH = 16n;
 
@@ -114,6 +115,11 @@ export class PortableVcpu implements Vcpu {
   reset(): void {
     this.#system.reset();
     this.#stateReplaced();
+  }
+
+  deviceWrote(place: number, bytes: number): void {
+    const end = place + bytes;
+    for (let at = place; at < end; at = at - (at % PAGE_BYTES) + PAGE_BYTES) this.#traces.written(at, end - at);
   }
 
   /** Instructions retired so far. */

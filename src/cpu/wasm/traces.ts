@@ -143,7 +143,7 @@ export class TraceCache {
     const physical = this.#host.fetch(linear);
     if (this.#top + MAX_RECORDS * RECORD.bytes > ARENA.end) this.clear();
     const pageAddress = physical - (physical % PAGE_BYTES);
-    const page = this.#pageBytes(pageAddress);
+    const page = this.#codeBytes(pageAddress);
     const start = physical % PAGE_BYTES;
     const lines: Line[] = [];
     let at = start;
@@ -162,7 +162,7 @@ export class TraceCache {
         const joined = new Uint8Array(LONGEST);
         const head = page.subarray(at);
         joined.set(head);
-        joined.set(this.#pageBytes(next - (next % PAGE_BYTES)).subarray(0, LONGEST - head.length), head.length);
+        joined.set(this.#codeBytes(next - (next % PAGE_BYTES)).subarray(0, LONGEST - head.length), head.length);
         decoded = this.#decoder.decode(joined, mode);
         crossing = next;
         if (typeof decoded === "string") {
@@ -191,6 +191,12 @@ export class TraceCache {
       if (crossing !== undefined) break;
     }
     this.#write(physical, start, at, mode, lines, ending, crossing);
+  }
+
+  /** RAM of a page that code is read from. It is marked before it is read: a device that writes it then knows. */
+  #codeBytes(pageAddress: number): Uint8Array {
+    this.#claim(pageAddress);
+    return this.#pageBytes(pageAddress);
   }
 
   /** RAM of a page; what is no RAM reads as FF, which is no instruction. */
@@ -274,6 +280,8 @@ export class TraceCache {
   ): void {
     const view = this.#view;
     const slot = this.#slot(physical, mode);
+    // All code was forgotten, the marks of these pages too: the trace is looked for, and decoded, again.
+    if (slot === undefined) return;
     const first = this.#top;
     let at = first;
     let count = 0;
@@ -358,8 +366,8 @@ export class TraceCache {
     view.setInt32(at + RECORD.immediate + 4, high, true);
   }
 
-  /** Takes a slot of the hash for a trace; its byte address. */
-  #slot(physical: number, mode: number): number {
+  /** Takes a slot of the hash for a trace; its byte address, or undefined where all code had to be forgotten first. */
+  #slot(physical: number, mode: number): number | undefined {
     const low = physical | 0;
     const high = Math.floor(physical / 2 ** 32) | (mode << 16) | (1 << 28);
     const words = this.#words;
@@ -379,7 +387,7 @@ export class TraceCache {
     }
     // A full neighbourhood: begin anew.
     this.clear();
-    return this.#slot(physical, mode);
+    return undefined;
   }
 
   /** The old trace at `record` is not entered again: neither by the jump cache nor by a jump that is linked to it. */
@@ -388,17 +396,25 @@ export class TraceCache {
     this.#host.forgetJumps();
   }
 
-  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
+  /** The entry of a page that holds code or is about to; undefined where it is no RAM. */
+  #claim(pageAddress: number): CodePage | undefined {
     const offset = this.#memory.offsetOf(pageAddress, 1);
-    if (offset < 0) return;
+    if (offset < 0) return undefined;
     const number = this.#pageNumber(offset);
     let page = this.#pages.get(number);
     if (page === undefined) {
       page = { traces: [], bytes: new Uint8Array(PAGE_BYTES / 8) };
       this.#pages.set(number, page);
-      this.#memory.bytes[CODE_MAP + number] = 1;
+      // Seen by the thread that writes for devices [machine/code-notices.ts].
+      Atomics.store(this.#memory.bytes, CODE_MAP + number, 1);
       this.#host.forgetWritable();
     }
+    return page;
+  }
+
+  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
+    const page = this.#claim(pageAddress);
+    if (page === undefined) return;
     page.traces.push(trace);
     for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
   }

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { ManualClock, newArena } from "../test-rig.ts";
 import { ConfigLayout } from "./config-space.ts";
-import { hostBridge, pciHost, PciFunctions } from "./pci-host.ts";
+import { defineDevice } from "../device.ts";
+import { hostBridge, pciHost, PciFunctions, pciWindows } from "./pci-host.ts";
+import { bytes, StateArena } from "../state.ts";
 
 let resets: number;
 const make = () => {
@@ -70,6 +72,52 @@ test("configuration registers: read-only, writable and write-1-to-clear bits", (
   layout.write(config, 4, 4, 0x8000fffe);
   assert.equal(layout.read(config, 0, 4), 0x00001234);
   assert.equal(layout.read(config, 4, 4), 0x20100002);
+});
+
+test("a BAR decodes where its register says, as soon as it does, while memory is enabled", () => {
+  const layout = new ConfigLayout([
+    { name: "command", offset: 4, size: 2, value: 0, writable: 2 },
+    { name: "bar", offset: 0x10, size: 4, value: 0xc0010000, writable: 0xfffff000 },
+  ]);
+  const card = defineDevice<null>()({
+    name: "card",
+    version: 1,
+    ranges: [],
+    widths: { min: 1, max: 4 },
+    state: { config: bytes(256), memory: bytes(4096) },
+    reset: ({ state }) => layout.reset(state.config),
+    read: ({ state }, offset, size) =>
+      offset < 256 ? layout.read(state.config, offset, size) : (state.memory[offset - 256] ?? 0),
+    write({ state }, offset, size, value) {
+      if (offset < 256) layout.write(state.config, offset, size, value);
+      else state.memory[offset - 256] = value;
+    },
+  });
+  const arena = newArena();
+  const clock = new ManualClock();
+  const functions = new PciFunctions();
+  const device = card.instantiate({ arena, clock, port: null });
+  device.reset();
+  functions.attach(0, 3, 0, device, [{ register: 0x10, sizeBytes: 4096, offset: 256 }]);
+  const windows = pciWindows.instantiate({ arena, clock, port: functions });
+  // Offsets of the windows' device: the low one, then the high one from 0xf0000000 on.
+  const low = (address: number): number => address - 0xc0000000;
+  const high = (address: number): number => address - 0xf0000000 + 0x20000000;
+  windows.write(low(0xc0010005), 1, 0x42);
+  assert.equal(windows.read(low(0xc0010005), 1), 0xff);
+  device.write(4, 2, 2);
+  windows.write(low(0xc0010005), 1, 0x42);
+  assert.equal(windows.read(low(0xc0010005), 1), 0x42);
+  assert.equal(windows.read(low(0xc0011000), 1), 0xff);
+  assert.equal(windows.read(low(0xc000ffff), 1), 0xff);
+  device.write(0x10, 4, 0xfe000fff);
+  assert.equal(windows.read(low(0xc0010005), 1), 0xff);
+  assert.equal(windows.read(high(0xfe000005), 1), 0x42);
+  // A second view of the same state, as another thread has it.
+  const others = new PciFunctions();
+  const twin = card.instantiate({ arena: new StateArena(arena.buffer), clock, port: null });
+  others.attach(0, 3, 0, twin, [{ register: 0x10, sizeBytes: 4096, offset: 256 }]);
+  assert.deepEqual(others.decode(0xfe000fff), { device: twin, offset: 256 + 4095 });
 });
 
 test("a table out of order is refused", () => {

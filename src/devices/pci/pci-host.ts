@@ -26,12 +26,44 @@ export const RESET_VALUE = 0x06;
 /** GSI of a slot's interrupt pin (0 = INTA): the eight inputs above the ISA ones, turned by slot. */
 export const gsiOfPin = (slot: number, pin: number): number => 16 + ((slot + pin) & 7);
 
-/** Functions by their number: bus << 8 | device << 3 | function. */
+/** A 32-bit memory BAR of a function. */
+export interface PciBar {
+  /** Its place in configuration space, 0x10 to 0x24. */
+  readonly register: number;
+  /** A power of two, 16 or more. */
+  readonly sizeBytes: number;
+  /** Where its bytes begin among the function's offsets. */
+  readonly offset: number;
+}
+
+interface MemoryBar extends PciBar {
+  readonly device: Device;
+}
+
+const COMMAND = 0x04;
+const COMMAND_MEMORY = 0x0002;
+
+/**
+ * Functions by their number: bus << 8 | device << 3 | function. Where a BAR lies is read from configuration space at
+ * every access, so that it is the same for every thread, and moves as soon as it is written.
+ */
 export class PciFunctions {
   readonly #functions = new Map<number, Device>();
+  readonly #bars: MemoryBar[] = [];
 
-  attach(bus: number, device: number, fn: number, config: Device): void {
+  attach(bus: number, device: number, fn: number, config: Device, bars: readonly PciBar[] = []): void {
     this.#functions.set((bus << 8) | (device << 3) | fn, config);
+    this.#bars.push(...bars.map((bar) => ({ ...bar, device: config })));
+  }
+
+  /** The BAR that decodes `address`, and its place there; undefined where none does. Overlaps: the first one. */
+  decode(address: number): { readonly device: Device; readonly offset: number } | undefined {
+    for (const { device, register, sizeBytes, offset } of this.#bars) {
+      const within = address - ((device.read(register, 4) & -sizeBytes) >>> 0);
+      if (within < 0 || within >= sizeBytes) continue;
+      if ((device.read(COMMAND, 2) & COMMAND_MEMORY) !== 0) return { device, offset: offset + within };
+    }
+    return undefined;
   }
 
   read(number: number, register: number, size: AccessSize): number {
@@ -92,6 +124,29 @@ export const pciHost = defineDevice<PciHostPort>()({
     }
   },
 });
+
+const [LOW_WINDOW, HIGH_WINDOW] = PCI_WINDOWS;
+const LOW_WINDOW_BYTES = LOW_WINDOW.end - LOW_WINDOW.start;
+
+/** What the bridge passes on to memory BARs: the windows, where nobody decodes reads as all ones. */
+export const pciWindows = defineDevice<PciFunctions>()({
+  name: "pci-windows",
+  version: 1,
+  ranges: PCI_WINDOWS.map(({ start, end }) => mmio(start, end - start)),
+  widths: { min: 1, max: 4 },
+  state: {},
+  read({ port }, offset, size) {
+    const target = port.decode(windowAddress(offset));
+    return target === undefined ? 0xffffffff : target.device.read(target.offset, size);
+  },
+  write({ port }, offset, size, value) {
+    const target = port.decode(windowAddress(offset));
+    target?.device.write(target.offset, size, value);
+  },
+});
+
+const windowAddress = (offset: number): number =>
+  offset < LOW_WINDOW_BYTES ? LOW_WINDOW.start + offset : HIGH_WINDOW.start + (offset - LOW_WINDOW_BYTES);
 
 /** The bridge itself, 00:00.0: a host bridge without registers beyond the standard header. */
 const bridgeLayout = new ConfigLayout([
