@@ -25,10 +25,18 @@ export const DECODE = {
   checked: 5,
   /** Protected mode, where C4 and C5 with mod = 3 begin a VEX prefix; 64-bit mode needs no bit. */
   protected: 1 << 11,
+  /** CS does not reach to 4 GiB: fetches and branches are checked against its limit. */
+  limited: 1 << 12,
+  /** A breakpoint of DR0 to DR3 is enabled: one instruction a trace, looked at before and after. */
+  debug: 1 << 13,
+  /** Bits of all of these. */
+  bits: 14,
 } as const;
 
 /** Segments, one bit each by number, that an instruction may use without naming them: strings ES, stacks SS. */
 const IMPLICIT_SEGMENTS = (1 << SEGMENTS.indexOf("es")) | (1 << SEGMENTS.indexOf("ss"));
+
+const CODE_SEGMENT = 1 << SEGMENTS.indexOf("cs");
 
 /** How a memory operand's address is found: base + displacement; with index and segment; an absolute 64-bit offset. */
 export type AddressForm = "simple" | "full" | "absolute";
@@ -404,7 +412,8 @@ export class Decoder {
         alignment: (mode & DECODE.alignment) !== 0,
         // What no access can go through is left out, or every handler would be there once for each state of FS and GS,
         // and CS, never writable, would keep strings from running in bulk.
-        checked: long ? 0 : (mode >> DECODE.checked) & (IMPLICIT_SEGMENTS | (1 << SEGMENTS.indexOf(used))),
+        // Branches go by CS where it has a limit.
+        checked: long ? 0 : checkedOf(mode, form, used),
       },
       registers,
       addressForm,
@@ -420,6 +429,14 @@ export class Decoder {
       usesStack: form.instruction.uses?.includes("stackSize") === true,
     };
   }
+}
+
+/** Segments, a bit each, that a handler outside 64-bit mode checks. */
+function checkedOf(mode: number, form: Form, used: Segment): number {
+  const { ends, branches } = form.instruction;
+  const limits = (mode & DECODE.limited) !== 0 && (ends === true || branches === true);
+  const wanted = IMPLICIT_SEGMENTS | (1 << SEGMENTS.indexOf(used)) | (limits ? CODE_SEGMENT : 0);
+  return (mode >> DECODE.checked) & wanted;
 }
 
 function fits(form: Form, modrm: number, long: boolean): boolean {

@@ -229,10 +229,20 @@ export class Semantics extends Builder {
       else this.fault(vector, 0);
     });
   }
-  /** #GP(0) for a jump target (i64) that is not canonical [SDM 3 §4.5]; outside 64-bit mode there is none. */
+  /** #GP(0) for an address (i64) that is not canonical [SDM 3 §4.5]; outside 64-bit mode there is none. */
   requireCanonical(target: Value): void {
     if (!this.context.long) return;
     this.faultWhen(this.isZero(this.#isCanonical(target)), EXCEPTION.GP, 0);
+  }
+  /** #GP(0) for a branch's target (i64) that is not canonical, or beyond CS's limit [SDM 2 JMP, CALL, RET]. */
+  requireTarget(target: Value): void {
+    this.requireCanonical(target);
+    if (!this.#codeLimited) return;
+    const limit = this.state(segmentField("cs", "limit").offset, 32);
+    this.faultWhen(this.gtU(this.op("i32.wrap_i64", target), limit), EXCEPTION.GP, 0);
+  }
+  get #codeLimited(): boolean {
+    return !this.context.long && (this.context.checked & (1 << SEGMENTS.indexOf("cs"))) !== 0;
   }
   /** Whether bits 63:47 are alike (i32). */
   #isCanonical(address: Value): Value {
@@ -486,6 +496,7 @@ export class Semantics extends Builder {
     this.statement({ kind: "jump", target: this.use(target) });
   }
   jumpRelative(operand: Operand): void {
+    if (this.#codeLimited) this.requireTarget(this.target(operand));
     this.statement({ kind: "jumpRelative", operand });
   }
   repeat(): void {

@@ -93,6 +93,15 @@ export const STATE = {
   scratch: field("i64"),
   scratch2: field("i64"),
 
+  /** Data breakpoints: whether there are any, and the pages (linear) that hold one each, 1 for none. Such pages are never
+   * in the TLB. Conditions met wait in `debugTrap` for the instruction's end, as bits of DR6. */
+  watching: field("i32"),
+  debugTrap: field("i32"),
+  watchPage0: field("i64"),
+  watchPage1: field("i64"),
+  watchPage2: field("i64"),
+  watchPage3: field("i64"),
+
   /** How linear addresses are translated [memory-core.ts, PAGING]. */
   pagingMode: field("i32"),
   /** Left by the last page walk: log2 of the page's size, and whether it may be entered for writing. */

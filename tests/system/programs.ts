@@ -1,5 +1,6 @@
 /** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
 
+import { BREAKPOINTS } from "./cases/breakpoints.ts";
 import { CONTROL, CONTROL_MANUAL } from "./cases/control.ts";
 import { DEBUG } from "./cases/debug.ts";
 import { DELIVERY } from "./cases/delivery.ts";
@@ -41,6 +42,7 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("transfers", TRANSFERS),
   longMode("system-calls", SYSTEM_CALLS),
   longMode("debug", DEBUG),
+  longMode("breakpoints", BREAKPOINTS),
   longMode("strings", STRING_FAULTS),
   longMode("ports", PORT_ACCESS),
   longMode("self-modifying", SELF_MODIFYING),

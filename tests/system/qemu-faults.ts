@@ -3,6 +3,7 @@
  * manual's place. "Processors" means that it was tried on one in ring 3.
  */
 
+import { BREAKPOINT_QEMU_FAULTS } from "./qemu-faults-breakpoints.ts";
 import { TASK_QEMU_FAULTS } from "./qemu-faults-tasks.ts";
 
 export interface FaultGroup {
@@ -31,6 +32,7 @@ const withCode = (result: string, fix: (code: number) => number): string =>
 
 export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
   ...TASK_QEMU_FAULTS,
+  ...BREAKPOINT_QEMU_FAULTS,
   exceptions: [
     {
       why: "opcodes that the manual leaves undefined, and LOCK where it is not allowed, raise #UD [SDM 2 appendix A, LOCK]",

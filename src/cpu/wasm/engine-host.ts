@@ -29,6 +29,8 @@ export interface EngineHost extends VcpuHost {
   store(address: bigint, bytes: 1 | 2 | 4 | 8, value: bigint, system?: boolean): void;
   /** Forgets translations: all, all but global ones, or one page. */
   flushTlb(scope: "all" | "non-global" | bigint): void;
+  /** Forgets decoded code: breakpoints of instructions are elsewhere now. */
+  forgetCode(): void;
   /** Must be called after CPL, CS/SS attributes, CR0, CR4, EFER or RFLAGS.AC/TF/VM changed: recomputes the derived
    * state (decodeContext, tlbBase, jumpContext). */
   viewChanged(): void;

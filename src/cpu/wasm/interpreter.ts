@@ -3,7 +3,7 @@
  * inline and the rest called through a table (design: measured twice as fast as chains of tail calls).
  */
 
-import { STATE } from "../../isa/state.ts";
+import { segmentField, STATE } from "../../isa/state.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { CodeWriter } from "../../wasm/code.ts";
 import { ModuleBuilder } from "../../wasm/module.ts";
@@ -42,7 +42,7 @@ export class Interpreter {
   /** Runs records from RIP for at most about `fuel` instructions; why it stopped (EXIT). */
   readonly run: (fuel: number) => number;
   /** Handlers' names by number, for traces and statistics. */
-  readonly names: string[] = ["stale", "goto", "poll", "crossing"];
+  readonly names: string[] = ["stale", "goto", "poll", "crossing", "limit", "debug"];
 
   constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Sequence[], counts = false) {
     this.#memory = memory;
@@ -287,7 +287,20 @@ export class Interpreter {
       spendFuel();
       code.br(dispatch);
     };
+    /** Leaves at the present record where a debug trap waits, or `also` pushes something else than 0. */
+    const leaveForDebugger = (also?: () => void) => {
+      loadField32("debugTrap");
+      if (also !== undefined) {
+        also();
+        code.op("i32.or");
+      }
+      code.if();
+      setRip(pushRecordRip);
+      exit(EXIT.debug);
+      code.end();
+    };
     const repeat = () => {
+      leaveForDebugger();
       code.get(fuel);
       code.i32(1);
       code.op("i32.sub");
@@ -334,6 +347,27 @@ export class Interpreter {
         poll();
       },
       () => this.#crossing(code, record, core, advance, () => exit(EXIT.decode), pushRecordRip, setRip),
+      () => {
+        setRip(pushRecordRip);
+        loadField64("rip");
+        code.get(record);
+        code.memory("i64.load", RECORD.immediate);
+        code.op("i64.add");
+        code.i32(0);
+        code.memory("i64.load32_u", STATE_BASE + segmentField("cs", "limit").offset);
+        code.op("i64.gt_u");
+        code.if();
+        exit(EXIT.limit);
+        code.end();
+        advance();
+      },
+      () => {
+        leaveForDebugger(() => {
+          code.get(record);
+          code.memory("i32.load", RECORD.immediate);
+        });
+        advance();
+      },
       ...hot.map((sequence) => () => {
         target.locals.reset();
         let lowering: RecordLowering | undefined;

@@ -33,6 +33,8 @@ export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 
 /** Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. */
 export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
+/** A trace's key: physical address (40 bits), decode context from here on, and a bit that keeps it from being 0. */
+export const TRACE_KEY = { context: 44, mark: 60 } as const;
 /** One byte a RAM page: 1 where decoded code lies. */
 export const CODE_MAP = 4 * MIB;
 /** Decoded records. */
@@ -74,12 +76,16 @@ export const HANDLER = {
   poll: 2,
   /** An instruction crosses into the next page: go on if that page is still at physical `immediate`. */
   crossing: 3,
+  /** The trace's `immediate` + 1 bytes from here on must lie within CS's limit. */
+  limit: 4,
+  /** Leaves where `immediate` is not 0 or a debug trap waits. */
+  debug: 5,
   /** First of the generated ones. */
-  first: 4,
+  first: 6,
 } as const;
 
 /** What the interpreter's loop returns. */
-export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4 } as const;
+export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4, limit: 5, debug: 6 } as const;
 
 /** What a handler outside the loop returns. */
 export const STATUS = { next: 0, dispatch: 1, fault: 2, repeat: 3, poll: 4 } as const;

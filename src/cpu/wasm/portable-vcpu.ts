@@ -5,7 +5,7 @@
 import { OFFERED } from "../../isa/cpuid-features.ts";
 import { DECODE, Decoder } from "../../isa/decode.ts";
 import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
-import { AC, IF, TF } from "../../isa/flags.ts";
+import { AC, IF, RF, TF } from "../../isa/flags.ts";
 import { EXCEPTION, RSP } from "../../isa/semantics.ts";
 import { type Field, STATE } from "../../isa/state.ts";
 import { INSTRUCTIONS } from "../../isa/table.ts";
@@ -57,6 +57,7 @@ export class PortableVcpu implements Vcpu {
   #fuel = 20_000;
   #exit: "halt" | "shutdown" | undefined;
   #shadowed = false;
+  #passing = false;
   #halted = false;
   /** Returns from WebAssembly to here, by cause; for statistics. */
   readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0 };
@@ -77,6 +78,8 @@ export class PortableVcpu implements Vcpu {
         hint();
       },
       codeWrite: (place, bytes) => (this.#traces.written(place, bytes) ? 0 : 1),
+      watched: (address, bytes, access) =>
+        this.#system.breakpoints.accessed(address, bytes, (access & ACCESS.write) !== 0),
     });
     const engine = this.#engineHost(hint);
     this.#system = new SystemUnit(engine, this.#view);
@@ -94,6 +97,7 @@ export class PortableVcpu implements Vcpu {
         addHandlers: (handlers) => this.#interpreter.add(handlers),
         forgetJumps: () => this.#forgetJumps(),
         forgetWritable: () => this.#core.flushAll(),
+        mayBreak: (offset) => this.#system.breakpoints.mayBreak(offset),
         onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long(STATE.rip)),
       },
       decoder,
@@ -147,13 +151,28 @@ export class PortableVcpu implements Vcpu {
       this.#takeInterrupt();
       // With TF set, one instruction, and one iteration of those under REP: no fuel is left after it.
       const stepping = (this.#view.systemFlags & TF) !== 0;
-      const single = this.#shadowed || stepping;
+      // RF holds breakpoints back for one instruction, which is run out of the debugging context.
+      const resuming = this.#system.breakpoints.armed && (this.#view.systemFlags & RF) !== 0;
+      if (resuming) this.#setPassing(true);
+      const single = this.#shadowed || this.#passing || stepping;
+      const limited = single || (this.#word(STATE.decodeContext) & DECODE.debug) !== 0;
+      const began = resuming ? this.#view.long(STATE.rip) : 0n;
       const reason = this.#exit === undefined ? this.#interpreter.run(single ? 0 : fuel) : EXIT.poll;
       if (this.#shadowed && reason !== EXIT.decode) this.#setShadowed(false);
-      const retired = reason === EXIT.poll || (stepping && reason === EXIT.slice);
+      if (this.#passing && reason !== EXIT.decode) this.#setPassing(false);
+      if (resuming && (reason === EXIT.poll || reason === EXIT.slice) && this.#view.long(STATE.rip) !== began) {
+        this.#view.systemFlags &= ~RF;
+      }
+      // Between two iterations of a repeated instruction the debugger is left to, too.
+      const stepped = reason === EXIT.slice || (reason === EXIT.debug && this.#word(STATE.debugTrap) !== 0);
+      const retired = reason === EXIT.poll || (stepping && stepped);
       if (retired && this.#system.trapDue(stepping)) {
         if (this.#exit === "halt") this.#exit = undefined;
         if (this.#exit === undefined) this.#system.singleStep();
+      }
+      if (this.#word(STATE.debugTrap) !== 0) {
+        if (reason === EXIT.fault) this.#setWord(STATE.debugTrap, 0);
+        else if (this.#system.debugTrap()) continue;
       }
       const exit = this.#exit;
       if (exit !== undefined) {
@@ -176,6 +195,14 @@ export class PortableVcpu implements Vcpu {
         case EXIT.fault:
           this.exits.fault++;
           this.#deliverFault();
+          break;
+        case EXIT.limit:
+          // The trace reaches beyond CS's limit; which of its instructions does, shows one by one.
+          if (limited) this.#system.deliver(EXCEPTION.GP, 0, {});
+          else this.#setShadowed(true);
+          break;
+        case EXIT.debug:
+          if (!this.#system.instructionBreakpoint(this.#linearRip())) this.#setPassing(true);
           break;
         default:
           this.exits.poll++;
@@ -214,6 +241,12 @@ export class PortableVcpu implements Vcpu {
   /** Whether the next run is of one instruction, after which interrupts are looked at again. */
   #setShadowed(shadowed: boolean): void {
     this.#shadowed = shadowed;
+    this.#viewChanged();
+  }
+
+  /** Whether the next run is of one instruction, whatever breakpoint it has. */
+  #setPassing(passing: boolean): void {
+    this.#passing = passing;
     this.#viewChanged();
   }
 
@@ -347,6 +380,7 @@ export class PortableVcpu implements Vcpu {
         else this.#core.flushAll();
         this.#forgetJumps();
       },
+      forgetCode: () => this.#traces.clear(),
       viewChanged: () => this.#viewChanged(),
       requestExit: (reason) => {
         this.#exit = reason;
@@ -358,9 +392,12 @@ export class PortableVcpu implements Vcpu {
     this.#halted = false;
     this.#shadowed = false;
     this.#memory.bytes.fill(1, TLB.base, TLB.end);
+    this.#passing = false;
     this.#setWord(STATE.fault, 0);
+    this.#setWord(STATE.debugTrap, 0);
     this.#words[TLB_LOG.count >> 2] = 0;
     this.#core.flushAll();
+    this.#system.breakpoints.update();
     this.#viewChanged();
     this.#traces.clear();
   }
@@ -386,14 +423,16 @@ export class PortableVcpu implements Vcpu {
       this.#setWord(STATE.walkWritable, 1);
     }
     this.#setWord(STATE.pagingMode, mode);
-    let decode = (flags & TF) !== 0 || this.#shadowed ? DECODE.singleStep : 0;
+    let decode = (flags & TF) !== 0 || this.#shadowed || this.#passing ? DECODE.singleStep : 0;
     if (alignment) decode |= DECODE.alignment;
+    if (this.#system.breakpoints.armed && !this.#passing) decode |= DECODE.debug;
     if (long) decode |= DECODE.long;
     else {
       if ((view.attributes(CS_REGISTER) & ATTRIBUTE.big) !== 0) decode |= DECODE.code32;
       if (view.stackBits === 32) decode |= DECODE.stack32;
       if (view.usesDescriptors) decode |= DECODE.protected;
       decode |= this.#system.checkedSegments() << DECODE.checked;
+      if (view.limit(CS_REGISTER) !== 0xffff_ffff) decode |= DECODE.limited;
     }
     this.#setWord(STATE.decodeContext, decode);
     view.setHalves(STATE.codeBase, long ? 0 : view.baseLow(CS_REGISTER), 0);
@@ -404,11 +443,14 @@ export class PortableVcpu implements Vcpu {
 
   #setJumpContext(): void {
     const user = this.#word(STATE.cpl) === 3 ? 1 : 0;
-    this.#setWord(STATE.jumpContext, (this.#generation << 13) | (this.#word(STATE.decodeContext) << 1) | user);
+    this.#setWord(
+      STATE.jumpContext,
+      (this.#generation << GENERATION_SHIFT) | (this.#word(STATE.decodeContext) << 1) | user,
+    );
   }
 
   #forgetJumps(): void {
-    this.#generation = (this.#generation + 1) & 0x7_ffff;
+    this.#generation = (this.#generation + 1) & ((1 << (32 - GENERATION_SHIFT)) - 1);
     if (this.#generation === 0) {
       this.#memory.bytes.fill(0, JUMP_CACHE.base, JUMP_CACHE.base + JUMP_CACHE.entries * 16);
     }
@@ -424,6 +466,8 @@ export class PortableVcpu implements Vcpu {
 }
 
 const CS_REGISTER = 1;
+/** In the jump context: above the decode context and the user bit. */
+const GENERATION_SHIFT = DECODE.bits + 1;
 
 /** No address of an instruction: not canonical. */
 const NO_SHADOW = -(1n << 63n);

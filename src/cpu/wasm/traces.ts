@@ -16,13 +16,13 @@ import {
   NO_FLAGS,
   type Sequence,
 } from "./handlers.ts";
-import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
+import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
 
 const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
 const SS_REGISTER = 2;
-/** Records a trace takes at most: its instructions, a crossing check and an ending. */
+/** Records a trace takes at most: its instructions, three checks and an ending. */
 const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
 
 /** What the traces need of the engine. */
@@ -35,6 +35,8 @@ export interface TraceHost {
   forgetJumps(): void;
   /** A page now holds code: no view may write it unseen. */
   forgetWritable(): void;
+  /** Whether an enabled breakpoint lies at this offset of some page. */
+  mayBreak(offset: number): boolean;
   /** An instruction that the table lacks, by its bytes. */
   onUndefined(bytes: Uint8Array): void;
 }
@@ -150,7 +152,7 @@ export class TraceCache {
     let ending: "none" | "goto" | "poll" | "undefined" | "long" = "goto";
     let crossing: number | undefined;
     let shadow = false;
-    let longest = (mode & DECODE.singleStep) !== 0 ? 1 : MAX_INSTRUCTIONS;
+    let longest = (mode & (DECODE.singleStep | DECODE.debug)) !== 0 ? 1 : MAX_INSTRUCTIONS;
 
     while (lines.length < longest) {
       if (at >= PAGE_BYTES) break;
@@ -293,6 +295,18 @@ export class TraceCache {
     const next = () => {
       at += RECORD.bytes;
     };
+    if ((mode & DECODE.debug) !== 0) {
+      put(HANDLER.debug, start);
+      view.setBigInt64(at + RECORD.immediate, this.#host.mayBreak(start) ? 1n : 0n, true);
+      next();
+    }
+    if ((mode & DECODE.limited) !== 0) {
+      put(HANDLER.limit, start);
+      // Of an undefined instruction the first byte counts.
+      const known = ending === "undefined" || ending === "long" ? end : end - 1;
+      view.setBigInt64(at + RECORD.immediate, BigInt(known - start), true);
+      next();
+    }
     if (crossing !== undefined) {
       put(HANDLER.crossing, start);
       view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
@@ -369,7 +383,7 @@ export class TraceCache {
   /** Takes a slot of the hash for a trace; its byte address, or undefined where all code had to be forgotten first. */
   #slot(physical: number, mode: number): number | undefined {
     const low = physical | 0;
-    const high = Math.floor(physical / 2 ** 32) | (mode << 16) | (1 << 28);
+    const high = Math.floor(physical / 2 ** 32) | (mode << (TRACE_KEY.context - 32)) | (1 << (TRACE_KEY.mark - 32));
     const words = this.#words;
     const hash = Math.imul(low, 0x9e3779b1) >>> (32 - Math.log2(TRACE_HASH.entries));
     for (let i = 0; i < TRACE_HASH.probes; i++) {

@@ -26,6 +26,7 @@ function loop(name: string, opcode: number, also?: (m: Semantics) => Value): Ins
       const count = m.cutToAddress(m.sub(m.addressRegister(RCX), 1));
       const more = m.ne(count, 0);
       const taken = also === undefined ? more : m.and(more, also(m));
+      if (!m.context.long) m.when(taken, () => m.requireTarget(m.target(to)));
       m.setAddressRegister(RCX, count);
       m.when(taken, () => m.jumpRelative(to));
     },
@@ -42,7 +43,7 @@ function pushReturn(m: Semantics): void {
 /** The target of an indirect near branch, checked. */
 function indirectTarget(m: Semantics, src: Operand): Value {
   const target = m.fit(m.read(src), 64);
-  m.requireCanonical(target);
+  m.requireTarget(target);
   return target;
 }
 
@@ -50,7 +51,7 @@ function indirectTarget(m: Semantics, src: Operand): Value {
 function nearReturn(m: Semantics, release: Value): void {
   const { operandSize } = m.context;
   const target = m.fit(m.peek(operandSize), 64);
-  m.requireCanonical(target);
+  m.requireTarget(target);
   m.dropStack(m.add(release, operandSize / 8));
   m.jump(target);
 }
@@ -116,6 +117,7 @@ export const CONTROL: readonly Instruction[] = [
     name: "CALL",
     forms: ["E8 Jz f64"],
     effect(m, to) {
+      if (!m.context.long) m.requireTarget(m.target(to));
       pushReturn(m);
       m.jumpRelative(to);
     },
@@ -131,7 +133,7 @@ export const CONTROL: readonly Instruction[] = [
       // The stack is checked before the target, but nothing is written where the target is refused.
       const address = m.stackAddress(-operandSize / 8);
       const place = m.loadForWrite(address, operandSize);
-      m.requireCanonical(target);
+      m.requireTarget(target);
       m.store(address, operandSize, m.fit(m.nextRip(), operandSize), place);
       m.dropStack(-operandSize / 8);
       m.jump(target);

@@ -15,7 +15,7 @@ const DR6_START = 0xffff_0ff0;
  * Puts a handler of #DB in place that logs where RIP points (from the case's start), and DR6, and goes on; the last 16
  * bits of the flags too where `flags`. `before` names what the handler does besides.
  */
-function tracer(c: CaseCode, { flags = false, clear = 0, resume = false } = {}): CaseCode {
+export function tracer(c: CaseCode, { flags = false, clear = 0, resume = false } = {}): CaseCode {
   c.gate(1, { to: ".traced" }).emit("JMP", ".begin").label(".traced");
   c.mov(at(VARIABLE.free), "rbx").mov("rbx", by("rsp")).emit("SUB", "rbx", at(VARIABLE.base));
   // In ring 3 the case lies higher.

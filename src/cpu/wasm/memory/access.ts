@@ -95,6 +95,12 @@ function viewOf(access: number): Expression | number {
   return (access & ACCESS.system) === 0 ? state("tlbBase") : TLB.base;
 }
 
+/** Tells of an access by an instruction where data breakpoints are set; the system's own are not watched. */
+function watch(f: FunctionEmitter, core: CoreModule, linear: Expression, bytes: Expression, access: number): void {
+  if ((access & ACCESS.system) !== 0) return;
+  f.if(state("watching"), () => f.call(core.watched, linear, bytes, access));
+}
+
 /** (linear i64, bytes i32) -> i64, zero-extended; 0 where it faults. */
 function defineLoad(parts: AccessParts, name: string, access: number): void {
   const { core, translate, fill, checkCrossing, readDevice } = parts;
@@ -115,6 +121,8 @@ function defineLoad(parts: AccessParts, name: string, access: number): void {
   });
   f.set(physical, call(translate, linear, access));
   f.returnIf(equal(physical, FAULTED), 0n);
+  // What is loaded to be written is watched as a store.
+  watch(f, core, linear, bytes, access & ~ACCESS.write);
   f.set(place, call(core.place, physical));
   f.if(place, () => {
     f.call(fill, linear, place, viewOf(access));
@@ -142,6 +150,7 @@ function defineStore(parts: AccessParts, name: string, access: number): void {
   });
   f.set(physical, call(translate, linear, access));
   f.returnIf(equal(physical, FAULTED));
+  watch(f, core, linear, bytes, access);
   f.set(place, call(core.place, physical));
   f.if(place, () => {
     // Code is forgotten first: a page without code left may be entered for writing.

@@ -24,7 +24,7 @@ function enter(slot: number, key: bigint, record: number): void {
   memory.view.setInt32(slot + 8, record, true);
 }
 function keyOf(physical: number, context: number): bigint {
-  return BigInt(physical) | (BigInt(context) << 48n) | (1n << 60n);
+  return BigInt(physical) | (BigInt(context) << 44n) | (1n << 60n);
 }
 
 beforeEach(() => {

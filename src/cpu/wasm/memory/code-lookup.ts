@@ -1,7 +1,7 @@
 /** Finding decoded code: instruction fetch through its own TLB, the table of traces, the jump cache. */
 
 import type { CodeWriter } from "../../../wasm/code.ts";
-import { FETCH_TLB, JUMP_CACHE, TRACE_HASH } from "../layout.ts";
+import { FETCH_TLB, JUMP_CACHE, TRACE_HASH, TRACE_KEY } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   add,
@@ -27,9 +27,6 @@ import { ACCESS } from "./page-walk.ts";
 import { entryOffset, type Tlb } from "./tlb.ts";
 
 const FAULTED = -1n;
-/** Keeps a trace's key from being 0. */
-const KEY_MARK = 1n << 60n;
-const KEY_CONTEXT_SHIFT = 48n;
 
 /** Byte offset in the jump cache of the slot for an instruction pointer. */
 function jumpSlot(rip: Expression): Expression {
@@ -75,7 +72,10 @@ function defineLookup(core: CoreModule, fetch: FunctionReference): void {
   const found = f.local("i64");
   f.set(key, call(fetch, rip));
   f.returnIf(equal(key, FAULTED), 0);
-  f.set(key, or(or(key, shiftLeft(widen(state("decodeContext")), KEY_CONTEXT_SHIFT)), KEY_MARK));
+  f.set(
+    key,
+    or(or(key, shiftLeft(widen(state("decodeContext")), BigInt(TRACE_KEY.context))), 1n << BigInt(TRACE_KEY.mark)),
+  );
   f.set(slot, shiftRight(mul(low32(key), 0x9e3779b1 | 0), 32 - Math.log2(TRACE_HASH.entries)));
   f.loop((again) => {
     f.set(place, shiftLeft(and(slot, TRACE_HASH.entries - 1), 4));

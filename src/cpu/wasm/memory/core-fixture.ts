@@ -46,6 +46,8 @@ export class CoreFixture {
   readonly deviceValues: number[] = [];
   /** Calls of codeWrite: guest-physical address, bytes, and what the first byte was at that moment. */
   readonly codeWrites: { physical: number; bytes: number; before: number }[] = [];
+  /** Calls of watched: linear address, bytes, access. */
+  readonly watched: string[] = [];
   /** Whether codeWrite forgets the page's code. */
   codeForgotten = false;
 
@@ -61,6 +63,7 @@ export class CoreFixture {
         const unsigned = bytes === 4 ? value >>> 0 : value & ((1 << (bytes * 8)) - 1);
         this.device.push(`w${bytes} ${address.toString(16)} ${unsigned.toString(16)}`);
       },
+      watched: (address, bytes, access) => this.watched.push(`${address.toString(16)} ${bytes} ${access}`),
       codeWrite: (place, bytes) => {
         const physical = place - ramOffset;
         this.codeWrites.push({ physical, bytes, before: this.memory.bytes[place] ?? 0 });
@@ -82,6 +85,7 @@ export class CoreFixture {
     this.device.length = 0;
     this.deviceValues.length = 0;
     this.codeWrites.length = 0;
+    this.watched.length = 0;
     this.codeForgotten = false;
     this.set("cr0", CR0_WP);
     this.useView(SUPERVISOR_VIEW);

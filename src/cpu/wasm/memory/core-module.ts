@@ -26,6 +26,8 @@ export class CoreModule {
   readonly mmioRead: FunctionReference;
   /** (physical i64, bytes i32, value i32) */
   readonly mmioWrite: FunctionReference;
+  /** (linear i64, bytes i32, access i32): where data breakpoints are set, of each access through the slow path. */
+  readonly watched: FunctionReference;
   /** (place i32, bytes i32) -> i32: before RAM that holds decoded code is written. */
   readonly codeWrite: FunctionReference;
   /** (physical i64) -> i32: place in the memory's buffer, 0 where the address is not RAM. */
@@ -43,6 +45,7 @@ export class CoreModule {
       index: builder.importFunction("env", "mmioWrite", ["i64", "i32", "i32"], []),
       result: undefined,
     };
+    this.watched = { index: builder.importFunction("env", "watched", ["i64", "i32", "i32"], []), result: undefined };
     this.codeWrite = { index: builder.importFunction("env", "codeWrite", ["i32", "i32"], ["i32"]), result: "i32" };
     const pages = memory.memory.buffer.byteLength / WASM_PAGE_BYTES;
     builder.importMemory("env", "memory", pages, pages);

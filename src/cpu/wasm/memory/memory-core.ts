@@ -46,6 +46,8 @@ export interface MemoryCoreImports {
   mmioWrite(address: bigint, bytes: number, value: number): void;
   /** A store is about to change a page with decoded code. 1 where the page holds none afterwards. */
   codeWrite(place: number, bytes: number): number;
+  /** While `watching` is set: an instruction's access that did not fault. `access`: ACCESS bits. */
+  watched(address: bigint, bytes: number, access: number): void;
 }
 
 /** Builds and instantiates the core for one memory, with empty TLBs. */

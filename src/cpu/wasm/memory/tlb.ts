@@ -32,6 +32,7 @@ import { PAGING } from "./page-walk.ts";
 /** A tag that no page's address equals. */
 const NO_TAG = 1n;
 const LOG_ENTRY_SHIFT = 2;
+const WATCH_PAGES = ["watchPage0", "watchPage1", "watchPage2", "watchPage3"] as const;
 
 /** Byte offset, within one table, of the entry for a linear address. Entries are 16 bytes, so 12 - 4 = 8. */
 export function entryOffset(linear: Expression, entries: number = TLB.entries): Expression {
@@ -76,6 +77,11 @@ function defineFill(core: CoreModule, noteLarge: FunctionReference): FunctionRef
   const page = f.local("i64");
   const count = f.local("i32");
   f.set(page, and(linear, PAGE_MASK));
+  // Pages with data breakpoints stay out, so that every access to them is seen.
+  f.if(state("watching"), () => {
+    const shown = and(page, state("ripMask"));
+    for (const field of WATCH_PAGES) f.returnIf(equal(shown, state(field)));
+  });
   f.set(entry, add(view, entryOffset(linear)));
   const enter = (table: number) => {
     f.store("i64.store", entry, page, table);

@@ -167,6 +167,7 @@ export class ControlRegisters {
     if (view.longModeActive && (next & CR4.PAE) === 0) refuse();
     const changed = next ^ view.low(STATE.cr4);
     view.setHalves(STATE.cr4, next, 0);
+    if ((changed & CR4.DE) !== 0) this.#parts.breakpoints.update();
     if ((changed & (CR4.PGE | CR4.PSE | CR4.PAE | CR4.SMEP | CR4.SMAP)) !== 0) this.#host.flushTlb("all");
     if (changed !== 0) this.#host.viewChanged();
   }
@@ -210,7 +211,7 @@ export class ControlRegisters {
     this.#host.viewChanged();
   }
 
-  // --- debug registers; breakpoints are kept, but not evaluated ---
+  // --- debug registers ---
 
   /** #UD for DR4 and DR5 under CR4.DE; #DB by DR7.GD. */
   #checkDebug(number: number): void {
@@ -233,11 +234,13 @@ export class ControlRegisters {
     const field = DEBUG_FIELDS[number] ?? "dr7";
     if (number < 4) {
       this.#view.setLong(field, unsigned);
+      this.#parts.breakpoints.update();
       return;
     }
     if (unsigned > 0xffff_ffffn) refuse();
     const word = Number(unsigned);
     const fixed = field === "dr6" ? (word & DR6_WRITABLE) | DR6_FIXED : (word & DR7_WRITABLE) | DR7_FIXED;
     this.#view.setHalves(field, fixed, 0);
+    this.#parts.breakpoints.update();
   }
 }

@@ -76,6 +76,7 @@ export class FakeHost implements EngineHost {
   flushTlb(scope: "all" | "non-global" | bigint): void {
     this.flushes.push(scope);
   }
+  forgetCode(): void {}
   viewChanged(): void {
     this.views++;
   }

@@ -2,6 +2,7 @@
 
 import type { EngineHost } from "../engine-host.ts";
 import { StateView } from "../state-view.ts";
+import { Breakpoints } from "./breakpoints.ts";
 import { LinearMemory } from "./linear-memory.ts";
 import { SegmentUnit } from "./segments.ts";
 import { Stack } from "./stack.ts";
@@ -22,6 +23,7 @@ export interface SystemParts {
   readonly segments: SegmentUnit;
   readonly stack: Stack;
   readonly pending: Pending;
+  readonly breakpoints: Breakpoints;
 }
 
 export function systemParts(host: EngineHost, view = new StateView(host.memory, host.stateBase)): SystemParts {
@@ -33,5 +35,6 @@ export function systemParts(host: EngineHost, view = new StateView(host.memory, 
     segments: new SegmentUnit(host, view, memory),
     stack: new Stack(memory, view),
     pending: { taskTrap: false },
+    breakpoints: new Breakpoints(host, view),
   };
 }

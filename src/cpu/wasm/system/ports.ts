@@ -26,11 +26,13 @@ export function checkPort({ view, memory }: SystemParts, port: number, bytes: nu
   if ((at(offset) & mask) !== 0) throw new GuestFault(EXCEPTION.GP, 0);
 }
 
-export function readPort({ host }: SystemParts, port: number, bytes: number): number {
+export function readPort({ host, breakpoints }: SystemParts, port: number, bytes: number): number {
+  breakpoints.portAccessed(port & 0xffff, bytes);
   return host.bus.readPort(port & 0xffff, bytes as AccessSize) | 0;
 }
 
-export function writePort({ host }: SystemParts, port: number, bytes: number, value: number): void {
+export function writePort({ host, breakpoints }: SystemParts, port: number, bytes: number, value: number): void {
   const unsigned = bytes === 4 ? value >>> 0 : value & ((1 << (bytes * 8)) - 1);
+  breakpoints.portAccessed(port & 0xffff, bytes);
   host.bus.writePort(port & 0xffff, bytes as AccessSize, unsigned);
 }

@@ -5,12 +5,13 @@
 
 import { cpuid } from "../../../isa/cpuid.ts";
 import type { EngineHelperName } from "../../../isa/engine-helpers.ts";
-import { IOPL, TF } from "../../../isa/flags.ts";
+import { IOPL, RF, TF } from "../../../isa/flags.ts";
 import { IA32_APIC_BASE, isCanonical } from "../../../isa/msrs.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
 import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault, type Helpers } from "../engine-host.ts";
 import { CR4, StateView } from "../state-view.ts";
+import type { Breakpoints } from "./breakpoints.ts";
 import { ControlRegisters, deriveAvailability } from "./control-registers.ts";
 import { ExceptionUnit } from "./exceptions.ts";
 import { ExtendedState } from "./extended-state.ts";
@@ -123,8 +124,37 @@ export class SystemUnit {
   /** Delivers the trap of RFLAGS.TF after an instruction [SDM 3 §18.3.1.4]; STATE.rip is the next one's. */
   singleStep(): void {
     const { view } = this.#parts;
-    view.setLow(STATE.dr6, view.low(STATE.dr6) | DR6_BS);
+    const { breakpoints } = this.#parts;
+    breakpoints.take();
+    // A breakpoint on the next instruction is met as well: the handler may set RF, and it would be told of no more.
+    const next = breakpoints.armed ? breakpoints.atInstruction(this.#linearRip()) : 0;
+    view.setLow(STATE.dr6, view.low(STATE.dr6) | DR6_BS | next);
     this.#exceptions.deliver(EXCEPTION.DB, undefined, "exception");
+  }
+
+  /** Where the instruction at RIP lies. */
+  #linearRip(): bigint {
+    const { view } = this.#parts;
+    return (view.long(STATE.rip) + view.long(STATE.codeBase)) & view.long(STATE.ripMask);
+  }
+  get breakpoints(): Breakpoints {
+    return this.#parts.breakpoints;
+  }
+  /** Delivers the trap of data and I/O breakpoints that the last instruction met, if it met any. [SDM 3 §18.3.1.2] */
+  debugTrap(): boolean {
+    if (!this.#parts.breakpoints.take()) return false;
+    this.#exceptions.deliver(EXCEPTION.DB, undefined, "exception");
+    return true;
+  }
+  /** Raises #DB before the instruction at a linear address where a breakpoint is set there and RF does not hold it back;
+   * whether it did. The flags saved have RF as it was. [SDM 3 §18.3.1.1] */
+  instructionBreakpoint(linear: bigint): boolean {
+    const { breakpoints, view } = this.#parts;
+    const bits = breakpoints.atInstruction(linear);
+    if (bits === 0 || (view.systemFlags & RF) !== 0) return false;
+    breakpoints.show(bits);
+    this.#exceptions.deliver(EXCEPTION.DB, undefined, "exception");
+    return true;
   }
 
   /** The state after RESET. The engine's derived state is the caller's. */

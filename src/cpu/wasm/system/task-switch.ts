@@ -79,6 +79,7 @@ export function switchTask(
   view.setSegment(TR, selector, attributes | BUSY, limit, base, 0);
   view.setLow(STATE.cr0, view.low(STATE.cr0) | CR0.TS);
   view.setLow(STATE.dr7, view.low(STATE.dr7) & ~DR7_LOCAL);
+  parts.breakpoints.update();
   try {
     loadTask(parts, image, nests, ext);
   } catch (fault) {
