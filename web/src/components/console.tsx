@@ -1,0 +1,72 @@
+/** A VM's serial console in a terminal. It comes with what the guest printed last, and comes back after a restart. */
+
+import { FitAddon } from "@xterm/addon-fit";
+import { Terminal } from "@xterm/xterm";
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { VmStatus } from "../../../src/fleet/contract.ts";
+import { openConsole } from "../server.ts";
+import { token } from "../session.ts";
+
+const SCROLLBACK_LINES = 5000;
+
+const THEME = { background: "#0d1b1e", foreground: "#d7e3e1", cursor: "#7fd1c7", selectionBackground: "#2f5d62" };
+
+export function Console({ vm }: { vm: VmStatus }): JSX.Element {
+  const place = useRef<HTMLDivElement>(null);
+  const after = useRef<HTMLParagraphElement>(null);
+  const [notice, setNotice] = useState("");
+  // Another process is another console: `started` tells them apart.
+  const { id, name, started, pid } = vm;
+  const on = pid !== null;
+
+  useEffect(() => {
+    const element = place.current;
+    const secret = token.peek();
+    if (element === null || secret === undefined || !on) return undefined;
+    setNotice("");
+    const terminal = new Terminal({
+      scrollback: SCROLLBACK_LINES,
+      theme: THEME,
+      fontSize: 13,
+      cursorBlink: true,
+      screenReaderMode: true,
+    });
+    const fit = new FitAddon();
+    terminal.loadAddon(fit);
+    terminal.open(element);
+    fit.fit();
+    const observer = new ResizeObserver(() => fit.fit());
+    observer.observe(element);
+    const connection = openConsole(id, secret, {
+      onBytes: (bytes) => terminal.write(bytes),
+      onGap: (lost) => terminal.write(`\r\n\x1b[33m[${lost} bytes were not shown]\x1b[0m\r\n`),
+      onClose: (reason) => setNotice(reason),
+    });
+    // A terminal takes every key, Tab too; F6 goes on to the next part of the page, as it does between panes elsewhere.
+    terminal.attachCustomKeyEventHandler((event) => {
+      if (event.key !== "F6") return true;
+      if (event.type === "keydown") after.current?.focus();
+      event.preventDefault();
+      return false;
+    });
+    const encoder = new TextEncoder();
+    terminal.onData((text) => connection.send(encoder.encode(text)));
+    terminal.onBinary((text) => connection.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
+    return () => {
+      connection.close();
+      observer.disconnect();
+      terminal.dispose();
+    };
+  }, [id, started, on]);
+
+  if (!on) return <p class="empty">{name} is off. Start it to see its console.</p>;
+  return (
+    <div class="console">
+      <div ref={place} class="terminal" role="application" aria-label={`Serial console of ${name}`} />
+      <p ref={after} class="console-notice" role="status" tabIndex={-1}>
+        {notice === "" ? "What you type goes to the guest. F6 leaves the terminal." : notice}
+      </p>
+    </div>
+  );
+}
