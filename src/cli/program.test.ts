@@ -75,7 +75,6 @@ test("a wrong command line is refused in one line that says what was found", asy
     [["run", "--cpus", "0"], /--cpus 0: not a number of processors; wanted: 1/],
     [["run", "--cpus", "1.5"], /--cpus 1.5: not a number/],
     [["run", "--cpus", "2"], /--cpus 2: guests have one processor so far.*wanted: 1/],
-    [["run", "--engine", "kvm"], /--engine kvm: guests run on the portable engine only/],
     [["run", "--engine", "qemu"], /--engine qemu: no such engine; wanted: auto, wasm, kvm/],
     [["run", "--name", "a b"], /--name a b: not a name/],
     [["run", "--trace", "all"], /--trace all: no such trace; wanted: unimplemented/],

@@ -59,8 +59,13 @@ export type VcpuExit =
   | { readonly kind: "halt"; readonly masked: boolean }
   /** A triple fault. */
   | { readonly kind: "shutdown"; readonly rip: bigint }
-  /** A failure of the engine itself, shown with the instruction bytes. */
-  | { readonly kind: "internal-error"; readonly message: string; readonly rip: bigint };
+  /** A failure of the engine itself, shown with the instruction bytes; `details` are the registers, a line each. */
+  | {
+      readonly kind: "internal-error";
+      readonly message: string;
+      readonly rip: bigint;
+      readonly details?: readonly string[];
+    };
 
 /** Architectural state in the vendor's names; the same for every engine [design: saved state]. */
 export interface SegmentState {

@@ -32,22 +32,28 @@ const MODULES = [
 /** Largest module that is read, in bytes. */
 const MODULE_LIMIT = 64 * 1024 * 1024;
 
-interface KernelFiles {
+export interface KernelFiles {
   readonly release: string;
   readonly bzImage: Uint8Array;
   /** Modules by path under the root. */
   readonly modules: ReadonlyMap<string, Uint8Array>;
 }
 
-/** Whether a module is worth reading at all: dependencies can only lie in these folders. */
-function mayBeNeeded(path: string): boolean {
+/** Whether a module is worth reading at all for a guest: dependencies can only lie in these folders. */
+function mayBeGuests(path: string): boolean {
   return /\/kernel\/(drivers\/(acpi|virtio|block|net|char|scsi|input|hid)|net\/(vmw_vsock|core|vsock)|fs\/fuse|lib|crypto)\//.test(
     path,
   );
 }
 
-/** Picks kernel and modules out of the kernel's package. */
-export async function readKernelPackage(deb: Uint8Array): Promise<KernelFiles> {
+/**
+ * Picks the kernel, and those modules of which `mayBeNeeded` says yes to the path, out of the kernel's package.
+ * @throws IsolaError `package-invalid`
+ */
+export async function readKernelPackage(
+  deb: Uint8Array,
+  mayBeNeeded: (path: string) => boolean = mayBeGuests,
+): Promise<KernelFiles> {
   let release = "";
   let bzImage: Uint8Array | undefined;
   const modules = new Map<string, Uint8Array>();
@@ -78,6 +84,26 @@ export async function readBusyboxPackage(deb: Uint8Array): Promise<Uint8Array> {
   throw new IsolaError({ code: "package-invalid", message: "reading busybox package: it holds no bin/busybox" });
 }
 
+/** Puts those of the modules `wanted` that the kernel has into the archive, with what they need and modprobe's files. */
+export function addModules(cpio: CpioWriter, kernel: KernelFiles, wanted: readonly string[]): void {
+  const infos = new Map<string, ModuleInfo>();
+  const paths = new Map<string, string>();
+  for (const [path, bytes] of kernel.modules) {
+    const info = readModuleInfo(path, bytes);
+    infos.set(info.name, info);
+    paths.set(info.name, path);
+  }
+  const root = `lib/modules/${kernel.release}`;
+  const selected = selectModules(infos, wanted);
+  const relative = new Map(selected.map(({ name }) => [name, (paths.get(name) ?? "").slice(root.length + 1)]));
+  for (const { name } of selected) {
+    const path = paths.get(name) ?? "";
+    cpio.file(path, kernel.modules.get(path) ?? new Uint8Array(0));
+  }
+  cpio.file(`${root}/modules.dep`, modulesDep(selected, relative));
+  cpio.file(`${root}/modules.alias`, modulesAlias(selected));
+}
+
 /**
  * The initramfs. It stays uncompressed: the host reads it from its page cache in a millisecond, while a compressed one
  * is inflated by guest code, which costs the portable engine far more than copying 3 MB does.
@@ -100,22 +126,7 @@ export function buildInitramfs(busybox: Uint8Array, kernel: KernelFiles): Uint8A
   cpio.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n").file("etc/group", "root:x:0:\n");
   cpio.symlink("etc/mtab", "/proc/self/mounts");
 
-  const infos = new Map<string, ModuleInfo>();
-  const paths = new Map<string, string>();
-  for (const [path, bytes] of kernel.modules) {
-    const info = readModuleInfo(path, bytes);
-    infos.set(info.name, info);
-    paths.set(info.name, path);
-  }
-  const root = `lib/modules/${kernel.release}`;
-  const selected = selectModules(infos, MODULES);
-  const relative = new Map(selected.map(({ name }) => [name, (paths.get(name) ?? "").slice(root.length + 1)]));
-  for (const { name } of selected) {
-    const path = paths.get(name) ?? "";
-    cpio.file(path, kernel.modules.get(path) ?? new Uint8Array(0));
-  }
-  cpio.file(`${root}/modules.dep`, modulesDep(selected, relative));
-  cpio.file(`${root}/modules.alias`, modulesAlias(selected));
+  addModules(cpio, kernel, MODULES);
   return cpio.finish();
 }
 

@@ -11,7 +11,8 @@ import type { AccessSize, Bus, GuestClock } from "../cpu/vcpu.ts";
 import { DeviceBus } from "../devices/bus.ts";
 import { ByteRing } from "../devices/byte-ring.ts";
 import { type Device, type IrqLine, pio, type SavedDevice } from "../devices/device.ts";
-import { InterruptFabric, type ProcessorInterrupts } from "../devices/interrupts/fabric.ts";
+import { InterruptFabric, type Interrupts, type ProcessorInterrupts } from "../devices/interrupts/fabric.ts";
+import { OutsideFabric, type OutsideInterrupts } from "../devices/interrupts/outside.ts";
 import { mayBlock, SharedLock } from "../devices/lock.ts";
 import { acpiPm, pressPowerButton, SCI_IRQ } from "../devices/pc/acpi-pm.ts";
 import { debugExit, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
@@ -51,9 +52,12 @@ export interface BoardOptions extends BoardConfig {
   readonly memory?: GuestMemory;
   /** The buffer of a board that another thread made; absent: makes one. */
   readonly shared?: SharedArrayBuffer;
+  /** The engine's interrupt controllers and interval timer; absent: the board has its own. */
+  readonly outside?: OutsideInterrupts;
   /** Called on the thread whose access asked for it, with the lock held; the flags of `requests` are set before. */
   onPowerOff?(): void;
   onReset?(): void;
+  onDebugExit?(): void;
 }
 
 /** What the guest has asked its board for. */
@@ -67,7 +71,8 @@ export interface BoardRequests {
 /** One processor's way to the board. */
 export interface BoardProcessor {
   readonly bus: Bus;
-  readonly interrupts: ProcessorInterrupts;
+  /** Absent where the engine has the interrupt controllers. */
+  readonly interrupts: ProcessorInterrupts | undefined;
 }
 
 export type SavedBoard = Record<string, SavedDevice>;
@@ -79,6 +84,10 @@ const KEY_RING_BYTES = 256;
 /** How long the vCPU's thread may be held, in ms, where the guest polls a transmitter that the host holds up. */
 const HOST_PATIENCE_MS = 5;
 
+const NS_PER_MS = 1e6;
+/** Some timers lie beyond what a host's timer can wait for. */
+const LONGEST_WAIT_MS = 60_000;
+
 /** Header words. */
 const MAGIC = 0;
 const LAYOUT = 1;
@@ -88,6 +97,8 @@ const POWER_OFF = 4;
 const RESET = 5;
 const DEBUG_EXIT = 6;
 const DEBUG_EXIT_VALUE = 7;
+/** Two words, aligned to eight bytes. */
+const AWAITED = 8;
 const HEADER_WORDS = 16;
 const MAGIC_VALUE = 0x69736f6c;
 
@@ -99,10 +110,12 @@ export class Board {
   readonly lock: SharedLock;
   /** Claims and traces of the shared bus; accesses go through a processor's bus. */
   readonly deviceBus = new DeviceBus();
-  readonly fabric: InterruptFabric;
+  readonly fabric: Interrupts;
   readonly virtio: VirtioSlots;
   readonly codeNotices: CodeNotices;
   readonly #header: Int32Array;
+  /** Guest ns of the timer for which `untilDeadline` waits. */
+  readonly #awaited: Float64Array;
   readonly #devices: readonly Device[];
   readonly #pm;
   readonly #vga;
@@ -111,13 +124,18 @@ export class Board {
     const { clock, vcpus, ramBytes } = options;
     this.shared = options.shared ?? new SharedArrayBuffer(BOARD_BYTES);
     this.#header = new Int32Array(this.shared, 0, HEADER_WORDS);
+    this.#awaited = new Float64Array(this.shared, AWAITED * 4, 1);
     this.lock = new SharedLock(this.shared, LOCK * 4);
     const arena = new StateArena(this.shared, HEADER_WORDS * 4);
     const output = new ByteRing(arena, OUTPUT_RING_BYTES);
     const input = new ByteRing(arena, INPUT_RING_BYTES);
     const keys = new ByteRing(arena, KEY_RING_BYTES);
 
-    const fabric = new InterruptFabric({ arena, clock, vcpus, lock: this.lock, wake: () => this.wake() });
+    const { outside } = options;
+    const fabric: Interrupts =
+      outside === undefined
+        ? new InterruptFabric({ arena, clock, vcpus, lock: this.lock, wake: () => this.wake() })
+        : new OutsideFabric({ arena, clock, outside });
     this.fabric = fabric;
     const requestReset = (): void => this.#request(RESET, options.onReset);
     const place = { arena, clock };
@@ -140,6 +158,7 @@ export class Board {
         legacyChanged() {
           timerLine.lower();
           clockLine.lower();
+          outside?.replaceTimer(legacyReplacement(timers.context));
         },
       },
     });
@@ -163,9 +182,8 @@ export class Board {
     });
     this.#vga = vga.instantiate({ ...place, port: null });
     const onBus: Device[] = [
-      fabric.pic,
-      fabric.ioapic,
-      pit.instantiate({ ...place, irq: unlessReplaced(timerLine), port: null }),
+      ...fabric.onBus,
+      ...(outside === undefined ? [pit.instantiate({ ...place, irq: unlessReplaced(timerLine), port: null })] : []),
       rtc.instantiate({
         ...place,
         irq: unlessReplaced(clockLine),
@@ -188,13 +206,13 @@ export class Board {
     this.virtio = new VirtioSlots({ ...place, fabric, functions, ...options });
     this.#devices = [
       ...fabric.devices,
-      ...onBus.filter((device) => device !== fabric.pic && device !== fabric.ioapic),
+      ...onBus.filter((device) => !fabric.onBus.includes(device)),
       ...this.virtio.devices,
     ];
-    this.processors = fabric.processors.map((interrupts) => ({
-      interrupts,
-      bus: new ProcessorBus(this.deviceBus, this.lock, interrupts),
-    }));
+    this.processors = Array.from({ length: vcpus }, (_, index) => {
+      const interrupts = fabric.processors[index];
+      return { interrupts, bus: new ProcessorBus(this.deviceBus, this.lock, interrupts) };
+    });
     this.serial = new SerialHost(output, input, {
       drain: () => this.enter(() => drainUart(com1.context)),
       receive: () => {
@@ -206,11 +224,11 @@ export class Board {
     this.#settle(arena.used, options.shared !== undefined);
   }
 
-  #debugExits(arena: StateArena, { clock, debugExit: at }: BoardOptions): Device[] {
+  #debugExits(arena: StateArena, { clock, debugExit: at, onDebugExit }: BoardOptions): Device[] {
     if (at === undefined) return [];
     const exit = (value: number): void => {
       Atomics.store(this.#header, DEBUG_EXIT_VALUE, value | 0);
-      this.#request(DEBUG_EXIT, undefined);
+      this.#request(DEBUG_EXIT, onDebugExit);
     };
     return [debugExit.instantiate({ arena, clock, ranges: [pio(at.base, at.size)], port: { exit } })];
   }
@@ -235,7 +253,9 @@ export class Board {
   }
 
   get interrupts(): ProcessorInterrupts {
-    return this.#first.interrupts;
+    const { interrupts } = this.#first;
+    if (interrupts === undefined) throw new RangeError("this board's interrupt controllers are the engine's");
+    return interrupts;
   }
 
   get #first(): BoardProcessor {
@@ -272,6 +292,33 @@ export class Board {
   wake(): void {
     Atomics.add(this.#header, WAKE, 1);
     Atomics.notify(this.#header, WAKE);
+  }
+
+  /**
+   * For the thread that serves timers by waiting: resolves when a timer is due, at `wake`, or when `announceDeadline`
+   * has found an earlier timer than this wait was for. It does not keep Node's event loop alive.
+   */
+  async untilDeadline(now: () => number): Promise<void> {
+    const ticket = this.wakeTicket();
+    const deadline = this.enter(() => {
+      const next = this.nextDeadline();
+      this.#awaited[0] = next;
+      return next;
+    });
+    const ms = Math.min((deadline - now()) / NS_PER_MS, LONGEST_WAIT_MS);
+    if (ms <= 0) return;
+    const wait = Atomics.waitAsync(this.#header, WAKE, ticket, ms);
+    if (wait.async) await wait.value;
+  }
+
+  /** Wakes the thread in `untilDeadline` if a timer is now due earlier than it knows: after whatever may set timers. */
+  announceDeadline(): void {
+    this.enter(() => {
+      const deadline = this.nextDeadline();
+      if (deadline >= (this.#awaited[0] ?? 0)) return;
+      this.#awaited[0] = deadline;
+      this.wake();
+    });
   }
 
   /** The wake word's value: take it before looking whether there is something to do, then `sleep` with it. */
@@ -369,9 +416,9 @@ const gate = (line: IrqLine, open: () => boolean): IrqLine => ({
 class ProcessorBus implements Bus {
   readonly #bus: DeviceBus;
   readonly #lock: SharedLock;
-  readonly #interrupts: ProcessorInterrupts;
+  readonly #interrupts: ProcessorInterrupts | undefined;
 
-  constructor(bus: DeviceBus, lock: SharedLock, interrupts: ProcessorInterrupts) {
+  constructor(bus: DeviceBus, lock: SharedLock, interrupts: ProcessorInterrupts | undefined) {
     this.#bus = bus;
     this.#lock = lock;
     this.#interrupts = interrupts;
@@ -398,8 +445,9 @@ class ProcessorBus implements Bus {
   readMmio(address: number, size: AccessSize): number {
     this.#lock.acquire();
     try {
-      const offset = this.#interrupts.offsetOf(address);
-      return offset >= 0 ? this.#interrupts.lapic.read(offset, size) : this.#bus.readMmio(address, size);
+      const own = this.#interrupts;
+      const offset = own === undefined ? -1 : own.offsetOf(address);
+      return own !== undefined && offset >= 0 ? own.lapic.read(offset, size) : this.#bus.readMmio(address, size);
     } finally {
       this.#lock.release();
     }
@@ -408,8 +456,9 @@ class ProcessorBus implements Bus {
   writeMmio(address: number, size: AccessSize, value: number): void {
     this.#lock.acquire();
     try {
-      const offset = this.#interrupts.offsetOf(address);
-      if (offset >= 0) this.#interrupts.lapic.write(offset, size, value);
+      const own = this.#interrupts;
+      const offset = own === undefined ? -1 : own.offsetOf(address);
+      if (own !== undefined && offset >= 0) own.lapic.write(offset, size, value);
       else this.#bus.writeMmio(address, size, value);
     } finally {
       this.#lock.release();

@@ -8,15 +8,18 @@ import type { BoardConfig } from "./board.ts";
 import type { ClockOrigin } from "./clock.ts";
 import type { VmResult } from "./vm-contract.ts";
 
-/** What the VM hands to its vCPU's thread. */
+/** What the VM hands to a vCPU's thread. */
 export interface VcpuThreadStart {
+  /** Which processor this is; 0 is the one that boots. */
+  readonly cpu: number;
   readonly memory: WebAssembly.Memory;
   readonly config: BoardConfig;
   readonly board: SharedArrayBuffer;
   /** CONTROL_BYTES long; its words are named by CONTROL. */
   readonly control: SharedArrayBuffer;
   readonly clock: ClockOrigin;
-  readonly state: CpuState;
+  /** The boot processor's first state; others have their reset state, and wait to be started. */
+  readonly state: CpuState | undefined;
   readonly traceUnimplemented: boolean;
 }
 
@@ -35,13 +38,15 @@ export const CONTROL = {
   retiredHigh: 3,
   /** Non-zero, and another number each time: stand still between two instructions. */
   pause: 4,
-  /** The thread's answer: the number under which it stands still. */
-  parked: 5,
   /** Processor time that the whole process may use, in millionths of one processor; 0: as much as it wants. */
   budget: 6,
   /** Time for which the budget held the guest back, in µs; wraps. */
   throttled: 7,
   /** Changes whenever another thread has changed a word above: what a waiting thread waits on. */
   signal: 8,
+  /** The threads' answers to a pause, a word for each processor: the number under which it stands still. */
+  parked: 16,
 } as const;
-export const CONTROL_BYTES = 64;
+/** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
+export const MOST_CPUS = 254;
+export const CONTROL_BYTES = 4 * (CONTROL.parked + MOST_CPUS);

@@ -1,5 +1,5 @@
 /**
- * The thread of a vCPU: runs guest code, serves timers, sleeps when the guest halts. It never returns to its event loop
+ * The thread of a vCPU of the portable engine: runs guest code, serves timers, sleeps when the guest halts. It never returns to its event loop
  * while the guest lives, so all that reaches it from outside lies in shared memory.
  */
 
@@ -9,8 +9,8 @@ import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
 import { PAGE_BYTES } from "./code-notices.ts";
-import { CpuLimiter } from "./cpu-limiter.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
+import { VcpuGovernor } from "./vcpu-governor.ts";
 import type { VmResult } from "./vm-contract.ts";
 
 const NS_PER_MS = 1e6;
@@ -38,10 +38,12 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     { bus: board.bus, interrupts: board.interrupts, clock },
     start.traceUnimplemented ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) } : {},
   );
-  vcpu.state.load(start.state);
-  const { usedMicros } = place;
-  const forget = (): void => forgetCode(board, vcpu, memory.ramBytes);
-  const limiter = usedMicros && new CpuLimiter(control, { now: () => performance.now(), usedMicros });
+  if (start.state !== undefined) vcpu.state.load(start.state);
+  const governor = new VcpuGovernor(start, {
+    board,
+    between: () => forgetCode(board, vcpu, memory.ramBytes),
+    ...(place.usedMicros === undefined ? {} : { usedMicros: place.usedMicros }),
+  });
   for (let exits = 1; ; exits++) {
     const exit = vcpu.run();
     const now = clock.now();
@@ -50,24 +52,9 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     const { retired } = vcpu;
     control[CONTROL.retiredLow] = Number(retired & 0xffff_ffffn);
     control[CONTROL.retiredHigh] = Number(retired >> 32n);
-    limiter?.limit();
-    if (Atomics.load(control, CONTROL.pause) !== 0) park(control, forget);
-    forget();
-    if (Atomics.load(control, CONTROL.stop) !== 0) return { kind: "stopped" };
-    const { powerOff, reset, debugExit } = board.requests;
-    if (debugExit !== undefined) return { kind: "debug-exit", value: debugExit };
-    if (powerOff) return { kind: "power-off" };
-    if (reset) return { kind: "reset" };
-    if (exit.kind === "shutdown") {
-      return {
-        kind: "triple-fault",
-        message: `the guest's processor shut down (triple fault) at rip 0x${exit.rip.toString(16)}`,
-      };
-    }
-    if (exit.kind === "internal-error") {
-      return { kind: "internal-error", message: `${exit.message} at rip 0x${exit.rip.toString(16)}` };
-    }
-    if (exit.kind === "halt" && Atomics.load(control, CONTROL.pause) === 0) sleep(board, clock, exit.masked);
+    const result = governor.settle(exit);
+    if (result !== undefined) return result;
+    if (exit.kind === "halt" && !governor.pausing) sleep(board, clock, exit.masked);
   }
 }
 
@@ -81,19 +68,6 @@ function forgetCode(board: Board, vcpu: Vcpu, ramBytes: number): void {
     else for (const page of pages) vcpu.deviceWrote(ENGINE_BYTES + page * PAGE_BYTES, PAGE_BYTES);
     codeNotices.finish();
   });
-}
-
-/** Stands still until the pause, or the VM, is over. Devices that end their work meanwhile are served by `forget`. */
-function park(control: Int32Array, forget: () => void): void {
-  for (;;) {
-    const ticket = Atomics.load(control, CONTROL.signal);
-    forget();
-    const pause = Atomics.load(control, CONTROL.pause);
-    Atomics.store(control, CONTROL.parked, pause);
-    Atomics.notify(control, CONTROL.parked);
-    if (pause === 0 || Atomics.load(control, CONTROL.stop) !== 0) return;
-    Atomics.wait(control, CONTROL.signal, ticket);
-  }
 }
 
 /** Waits for an interrupt, or for the next timer. Where interrupts are `masked`, those that are pending change nothing. */

@@ -6,7 +6,7 @@
 
 import type { GuestClock } from "../cpu/vcpu.ts";
 import type { Device } from "../devices/device.ts";
-import type { InterruptFabric } from "../devices/interrupts/fabric.ts";
+import type { Interrupts } from "../devices/interrupts/fabric.ts";
 import { gsiOfPin, PCI_WINDOWS, type PciFunctions } from "../devices/pci/pci-host.ts";
 import type { StateArena, StateSpec } from "../devices/state.ts";
 import type { VirtioDefinition, VirtioDevice } from "../devices/virtio/define-virtio.ts";
@@ -22,7 +22,7 @@ const MSI_PREFIX = 0xfee;
 export interface VirtioSlotsOptions {
   readonly arena: StateArena;
   readonly clock: GuestClock;
-  readonly fabric: InterruptFabric;
+  readonly fabric: Interrupts;
   readonly functions: PciFunctions;
   readonly disks?: readonly DiskInfo[];
   readonly entropy?: boolean;

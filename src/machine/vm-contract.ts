@@ -43,6 +43,8 @@ export interface VmOptions {
   readonly modules?: readonly BootModule[];
   readonly commandLine: string;
   readonly engine: EngineName;
+  /** Processors, 1 unless given. */
+  readonly cpus?: number;
   /** Files that the guest finds by fw_cfg; names differ. */
   readonly fwCfg?: readonly FwCfgFile[];
   /** Where the port lies by which the guest may end the VM; absent: there is none. */
@@ -65,8 +67,13 @@ export type VmResult =
   | { readonly kind: "triple-fault"; readonly message: string }
   /** The guest wrote `value` to isa-debug-exit. */
   | { readonly kind: "debug-exit"; readonly value: number }
-  /** isola's own failure, not the guest's; `stack` is for whoever mends it. */
-  | { readonly kind: "internal-error"; readonly message: string; readonly stack?: string }
+  /** isola's own failure, not the guest's; `stack` is for whoever mends it, `details` are the processor's registers. */
+  | {
+      readonly kind: "internal-error";
+      readonly message: string;
+      readonly stack?: string;
+      readonly details?: readonly string[];
+    }
   /** `stop` was called. */
   | { readonly kind: "stopped" };
 

@@ -6,7 +6,7 @@ import { IsolaError } from "../base/errors.ts";
 import { MIN_RAM_BYTES } from "../memory/guest-memory.ts";
 import { elfOf } from "./boot/sample-kernels.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
-import { PortableVm, type VcpuThread } from "./vm.ts";
+import { VirtualMachine, type VcpuThread } from "./vm.ts";
 
 class FakeThread implements VcpuThread {
   started: VcpuThreadStart | undefined;
@@ -30,11 +30,14 @@ class FakeThread implements VcpuThread {
 
 const KERNEL = elfOf({ entry: 0x100000, segments: [{ physical: 0x100000, contents: new Uint8Array(16) }] });
 
-function make(kernel = KERNEL): { vm: PortableVm; thread: FakeThread } {
+function make(kernel = KERNEL): { vm: VirtualMachine; thread: FakeThread } {
   const thread = new FakeThread();
-  const vm = new PortableVm(
+  const vm = new VirtualMachine(
     { memoryBytes: 2 * MIN_RAM_BYTES, kernel, commandLine: "", engine: "wasm" },
-    { createThread: () => thread, decompress: async (bytes) => Promise.resolve(bytes) },
+    {
+      createEngine: () => ({ createThread: () => thread, kick: () => undefined, dispose: () => undefined }),
+      decompress: async (bytes) => Promise.resolve(bytes),
+    },
   );
   return { vm, thread };
 }

@@ -1,5 +1,7 @@
-/** A virtual machine on the portable engine: memory, board and kernel here, guest code on a thread of its own. */
+/** A virtual machine: memory, board and kernel here, guest code on threads that its engine makes. */
 
+import type { CpuState } from "../cpu/vcpu.ts";
+import type { OutsideInterrupts } from "../devices/interrupts/outside.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
 import { Board, type BoardConfig } from "./board.ts";
@@ -11,7 +13,7 @@ import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } 
 import { mpTables } from "./mp-table.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
-import type { GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
+import type { EngineName, GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
 export interface VcpuThread {
@@ -22,17 +24,39 @@ export interface VcpuThread {
   terminate(): Promise<void>;
 }
 
+/** What runs one VM's guest code. */
+export interface VmEngine {
+  /**
+   * Its interrupt controllers and interval timer; absent: the board has its own. With them, processors may be inside
+   * the engine for as long as they like, so the VM's own thread serves the board's timers.
+   */
+  readonly outside?: OutsideInterrupts;
+  createThread(cpu: number): VcpuThread;
+  /** Makes every vCPU leave guest code, so that its thread looks at what is wanted of it. */
+  kick(): void;
+  /** Frees what the engine holds, after its threads are gone. */
+  dispose(): void;
+}
+
+export interface EngineRequest {
+  readonly name: EngineName;
+  readonly memory: GuestMemory;
+  readonly cpus: number;
+}
+
 /** What a VM needs of the place where it runs. */
 export interface VmPlace {
-  createThread(): VcpuThread;
+  /** @throws IsolaError where this host lacks the engine, or the engine cannot run such a VM */
+  createEngine(request: EngineRequest): VmEngine;
   readonly decompress: Decompress;
 }
 
 const STOP_PATIENCE_MS = 1000;
+const BUDGET_LOOK_MS = 5;
 /** A budget beyond is the same as none; it keeps the control word within 31 bits. */
 const MOST_PROCESSORS = 2000;
 
-export class PortableVm implements Vm {
+export class VirtualMachine implements Vm {
   readonly done: Promise<VmResult>;
   /** Until `start` has read them: a kernel of 50 MiB is not kept for nothing. */
   #options: VmOptions | undefined;
@@ -42,13 +66,15 @@ export class PortableVm implements Vm {
   readonly #settle: { resolve: (result: VmResult) => void; reject: (error: Error) => void };
   #board: Board | undefined;
   #clock: HostClock | undefined;
-  #thread: VcpuThread | undefined;
+  #engine: VmEngine | undefined;
+  #threads: VcpuThread[] = [];
   #virtio: VirtioService | undefined;
   #dma: EngineDma | undefined;
   #ended = false;
   #throttledMicros = 0;
   /** How often it was paused; numbers the pauses. */
   #pauses = 0;
+  #budgetTimer: ReturnType<typeof setInterval> | undefined;
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
   #inputSpace: () => void = () => {};
@@ -66,37 +92,75 @@ export class PortableVm implements Vm {
   async start(): Promise<void> {
     if (this.#options === undefined) throw new Error("a VM is started once");
     const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
-    const { disks = [], entropy = false } = this.#options;
+    const { disks = [], entropy = false, engine: name, cpus = 1 } = this.#options;
     this.#options = undefined;
     const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);
+    const engine = this.#place.createEngine({ name, memory, cpus });
+    this.#engine = engine;
+    const { outside } = engine;
     const config: BoardConfig = {
       ramBytes: memoryBytes,
-      vcpus: 1,
+      vcpus: cpus,
       disks: disks.map(({ info }) => info),
       entropy,
       ...(fwCfg === undefined ? {} : { fwCfg }),
       ...(debugExit === undefined ? {} : { debugExit }),
     };
-    const board = new Board({ ...config, clock: this.#clock, memory });
-    this.#board = board;
-    const tables = [...acpiTables({ vcpus: 1 }), ...mpTables({ vcpus: 1 })];
-    const state = await loadKernel({
+    const board = new Board({
+      ...config,
+      clock: this.#clock,
       memory,
-      kernel,
-      modules,
-      commandLine,
-      decompress: this.#place.decompress,
-      tables,
-      rsdp: tables[0]?.address ?? 0,
-      reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
-      ...(initrd === undefined ? {} : { initrd }),
+      ...(outside === undefined ? {} : { outside }),
     });
+    this.#board = board;
+    const tables = [...acpiTables({ vcpus: cpus }), ...mpTables({ vcpus: cpus })];
+    let state: CpuState;
+    try {
+      state = await loadKernel({
+        memory,
+        kernel,
+        modules,
+        commandLine,
+        decompress: this.#place.decompress,
+        tables,
+        rsdp: tables[0]?.address ?? 0,
+        reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
+        ...(initrd === undefined ? {} : { initrd }),
+      });
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
     // Stopped while the kernel was being unpacked, which may take seconds.
-    if (this.#ended) return;
-    const thread = this.#place.createThread();
-    this.#thread = thread;
+    if (this.#ended) {
+      engine.dispose();
+      return;
+    }
+    const { codeNotices: notices, lock } = board;
+    this.#dma = new EngineDma({ memory, notices, lock, kick: () => this.#kick() });
+    const onTrouble = (message: string): void => this.#trace(message);
+    this.#virtio = new VirtioService({ slots: board.virtio, memory, lock, dma: this.#dma, disks, onTrouble });
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      this.#startThread(engine, {
+        cpu,
+        config,
+        memory: memory.memory,
+        board: board.shared,
+        control: this.#control.buffer,
+        clock: origin,
+        state: cpu === 0 ? state : undefined,
+        traceUnimplemented: trace?.includes("unimplemented") === true,
+      });
+    }
+    void this.#pump(board);
+    if (outside !== undefined) void this.#serveTimers(board, this.#clock);
+  }
+
+  #startThread(engine: VmEngine, start: VcpuThreadStart): void {
+    const thread = engine.createThread(start.cpu);
+    this.#threads.push(thread);
     thread.onMessage((message) => {
       if (message.kind === "undefined") this.#onUndefined(message.bytes, message.rip);
       else void this.#end(message.result);
@@ -105,20 +169,7 @@ export class PortableVm implements Vm {
       const message = `its thread ended by an error: ${String(error).replaceAll(/\s*\n\s*/g, " ")}`;
       void this.#end({ kind: "internal-error", message, ...(error.stack === undefined ? {} : { stack: error.stack }) });
     });
-    const { codeNotices: notices, lock } = board;
-    this.#dma = new EngineDma({ memory, notices, lock, kick: () => this.#kick() });
-    const onTrouble = (message: string): void => this.#trace(message);
-    this.#virtio = new VirtioService({ slots: board.virtio, memory, lock, dma: this.#dma, disks, onTrouble });
-    thread.start({
-      memory: memory.memory,
-      config,
-      board: board.shared,
-      control: this.#control.buffer,
-      clock: origin,
-      state,
-      traceUnimplemented: trace?.includes("unimplemented") === true,
-    });
-    void this.#pump(board);
+    thread.start(start);
   }
 
   write(bytes: Uint8Array): number {
@@ -163,16 +214,19 @@ export class PortableVm implements Vm {
     this.#virtio?.hold();
     if (Atomics.load(control, CONTROL.pause) === 0) this.#signal(CONTROL.pause, ++this.#pauses);
     const number = this.#pauses;
-    while (!this.#ended && Atomics.load(control, CONTROL.pause) === number) {
-      const parked = Atomics.load(control, CONTROL.parked);
-      if (parked === number) {
-        this.#clock?.stop();
-        await this.#virtio?.drained();
-        return;
+    const standing = () => !this.#ended && Atomics.load(control, CONTROL.pause) === number;
+    for (let cpu = 0; cpu < this.#threads.length; cpu++) {
+      const word = CONTROL.parked + cpu;
+      while (standing()) {
+        const parked = Atomics.load(control, word);
+        if (parked === number) break;
+        const changed = Atomics.waitAsync(control, word, parked);
+        if (changed.async) await Promise.race([changed.value, this.done.catch(() => undefined)]);
       }
-      const changed = Atomics.waitAsync(control, CONTROL.parked, parked);
-      if (changed.async) await Promise.race([changed.value, this.done.catch(() => undefined)]);
     }
+    if (!standing()) return;
+    this.#clock?.stop();
+    await this.#virtio?.drained();
   }
 
   resume(): void {
@@ -188,11 +242,17 @@ export class PortableVm implements Vm {
   }
 
   setCpuBudget(processors: number): void {
+    const { outside } = this.#engine ?? {};
+    clearInterval(this.#budgetTimer);
+    // A guest that never leaves the engine by itself is brought out, so that what it used is looked at.
+    if (outside !== undefined && processors !== Infinity) {
+      this.#budgetTimer = setInterval(() => this.#engine?.kick(), BUDGET_LOOK_MS).unref();
+    }
     const millionths = Math.round(Math.min(processors, MOST_PROCESSORS) * 1e6);
     this.#signal(CONTROL.budget, processors === Infinity ? 0 : Math.max(1, millionths));
   }
 
-  /** Sets a control word and wakes the vCPU's thread, wherever it waits. */
+  /** Sets a control word and brings the vCPUs' threads to look at it, wherever they are. */
   #signal(word: number, value: number): void {
     Atomics.store(this.#control, word, value);
     this.#kick();
@@ -203,6 +263,7 @@ export class PortableVm implements Vm {
     Atomics.add(this.#control, CONTROL.signal, 1);
     Atomics.notify(this.#control, CONTROL.signal);
     this.#board?.wake();
+    this.#engine?.kick();
   }
 
   stats(): VmStats {
@@ -231,6 +292,21 @@ export class PortableVm implements Vm {
     }
   }
 
+  /** Serves the board's timers where no vCPU's thread can be relied on to come by. */
+  async #serveTimers(board: Board, clock: HostClock): Promise<void> {
+    while (!this.#ended) {
+      const ticket = Atomics.load(this.#control, CONTROL.signal);
+      if (Atomics.load(this.#control, CONTROL.pause) !== 0) {
+        const changed = Atomics.waitAsync(this.#control, CONTROL.signal, ticket);
+        if (changed.async) await changed.value;
+        continue;
+      }
+      const now = clock.now();
+      if (board.nextDeadline() <= now) board.runTimers(now);
+      await board.untilDeadline(() => clock.now());
+    }
+  }
+
   async #drain(board: Board): Promise<void> {
     for (;;) {
       const bytes = board.serial.read();
@@ -243,11 +319,14 @@ export class PortableVm implements Vm {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#stopTimer);
+    clearInterval(this.#budgetTimer);
+    this.#signal(CONTROL.stop, 1);
     try {
       this.#virtio?.hold();
-      await this.#thread?.terminate();
+      await Promise.all(this.#threads.map((thread) => thread.terminate()));
       this.#dma?.end();
       await this.#virtio?.end();
+      this.#engine?.dispose();
       if (this.#board !== undefined) await this.#drain(this.#board);
       this.#settle.resolve(result);
     } catch (error) {

@@ -30,6 +30,8 @@ export interface Sys {
   /** `argument` is an integer or an address, as the request demands. */
   ioctl(fd: number, request: number, argument: bigint): number;
   mmap(options: MapOptions): Mapping;
+  /** A live view of memory of this process that somebody else keeps mapped: good until it is unmapped. */
+  view(address: bigint, length: number): Uint8Array<ArrayBuffer>;
   /** The address of a buffer's first byte; good while the buffer lives and is neither moved nor detached. */
   addressOf(buffer: ArrayBufferLike | ArrayBufferView): bigint;
   /**
@@ -37,6 +39,13 @@ export interface Sys {
    * One per process: it uses SIGALRM, with a handler that does nothing.
    */
   alarm(milliseconds: number): void;
+  /** The kernel's number of the calling thread, for `interrupt`. */
+  threadId(): number;
+  /**
+   * Interrupts a thread of this process: its blocking system call returns EINTR, and code of its own runs on unharmed.
+   * A thread that blocks later is not interrupted. Uses a signal whose handler does nothing.
+   */
+  interrupt(threadId: number): void;
 }
 
 /** Numbers of the Linux ABI, the same on x86-64 and AArch64 [linux asm-generic/fcntl.h, mman-common.h]. */

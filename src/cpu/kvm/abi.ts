@@ -118,6 +118,52 @@ export const KVM_USERSPACE_MEMORY_REGION = struct({
 });
 export const KVM_MEM_READONLY = 2;
 
+/** [kvm api §4.18]: the head; entries follow. */
+export const KVM_MSRS = struct({ count: "u32", padding: "u32" });
+export const KVM_MSR_ENTRY = struct({ index: "u32", reserved: "u32", data: "u64" });
+
+/** [kvm api §4.33] */
+export const KVM_DEBUGREGS = struct({ db: 32, dr6: "u64", dr7: "u64", flags: "u64", reserved: 72 });
+
+/** [kvm api §4.71] */
+export const KVM_PIT_CONFIG = struct({ flags: "u32", padding: 60 });
+/** The kernel answers port 0x61 as well. */
+export const KVM_PIT_SPEAKER_DUMMY = 1;
+/** [kvm api §4.72] */
+export const KVM_PIT_STATE2 = struct({ channels: 72, flags: "u32", reserved: 36 });
+export const KVM_PIT_FLAGS_HPET_LEGACY = 1;
+
+/** [kvm api §4.25]: `status` where asked for, else unused. */
+export const KVM_IRQ_LEVEL = struct({ irq: "u32", level: "u32" });
+
+/** [kvm api §4.52]: the head; entries follow. */
+export const KVM_IRQ_ROUTING = struct({ count: "u32", flags: "u32" });
+/** An entry of type KVM_IRQ_ROUTING_IRQCHIP; the union has 32 bytes. */
+export const KVM_IRQ_ROUTING_ENTRY = struct({
+  gsi: "u32",
+  type: "u32",
+  flags: "u32",
+  padding: "u32",
+  irqchip: "u32",
+  pin: "u32",
+  rest: 24,
+});
+export const KVM_IRQ_ROUTING_IRQCHIP = 1;
+export const KVM_IRQCHIP = { PIC_MASTER: 0, PIC_SLAVE: 1, IOAPIC: 2 } as const;
+
+/** [kvm api §4.69] */
+export const KVM_MSI = struct({ addressLow: "u32", addressHigh: "u32", data: "u32", flags: "u32", rest: 16 });
+
+/** [kvm api §4.5] */
+export const KVM_TRANSLATION = struct({
+  linear: "u64",
+  physical: "u64",
+  valid: "u8",
+  writable: "u8",
+  user: "u8",
+  padding: 5,
+});
+
 /** The fixed head of struct kvm_run, and where its union of exits begins [kvm api §5]. */
 export const KVM_RUN_STATE = struct({
   requestInterruptWindow: "u8",
@@ -143,6 +189,15 @@ export const KVM_RUN_IO = {
   dataOffset: EXIT_OFFSET + 8,
 } as const;
 export const KVM_EXIT_IO_OUT = 1;
+export const KVM_RUN_MMIO = {
+  address: EXIT_OFFSET,
+  data: EXIT_OFFSET + 8,
+  length: EXIT_OFFSET + 16,
+  isWrite: EXIT_OFFSET + 20,
+} as const;
+export const KVM_RUN_INTERNAL = { suberror: EXIT_OFFSET, count: EXIT_OFFSET + 4, data: EXIT_OFFSET + 8 } as const;
+export const KVM_RUN_FAIL_ENTRY = { reason: EXIT_OFFSET, cpu: EXIT_OFFSET + 8 } as const;
+export const KVM_RUN_HARDWARE_REASON = EXIT_OFFSET;
 
 /** Why KVM_RUN returned [kvm api §5]. */
 export const KVM_EXIT = {
@@ -166,6 +221,27 @@ export function kvmExitName(reason: number): string {
   return EXIT_NAMES.get(reason) ?? `exit ${reason}`;
 }
 
+/** Capabilities, by name: what isola asks of a host's KVM. [kvm api §4.4, §8] */
+export const KVM_CAP = {
+  IRQCHIP: 0,
+  USER_MEMORY: 3,
+  SET_TSS_ADDR: 4,
+  EXT_CPUID: 7,
+  NR_VCPUS: 9,
+  MP_STATE: 14,
+  IRQ_ROUTING: 25,
+  PIT2: 33,
+  DEBUGREGS: 50,
+  XSAVE: 55,
+  XCRS: 56,
+  GET_TSC_KHZ: 61,
+  MAX_VCPUS: 66,
+  TSC_DEADLINE_TIMER: 72,
+  SIGNAL_MSI: 77,
+  IMMEDIATE_EXIT: 136,
+} as const;
+export type KvmCapability = keyof typeof KVM_CAP;
+
 // Requests, encoded as Linux's _IOC does: direction, size of the argument, type, number.
 
 const KVMIO = 0xae;
@@ -183,14 +259,29 @@ export const KVM_GET_VCPU_MMAP_SIZE = io(0x04);
 export const KVM_GET_SUPPORTED_CPUID = iowr(0x05, KVM_CPUID2);
 export const KVM_CREATE_VCPU = io(0x41);
 export const KVM_SET_USER_MEMORY_REGION = iow(0x46, KVM_USERSPACE_MEMORY_REGION);
+export const KVM_SET_TSS_ADDR = io(0x47);
+export const KVM_SET_IDENTITY_MAP_ADDR = iow(0x48, { size: 8 });
+export const KVM_CREATE_IRQCHIP = io(0x60);
+export const KVM_IRQ_LINE = iow(0x61, KVM_IRQ_LEVEL);
+export const KVM_SET_GSI_ROUTING = iow(0x6a, KVM_IRQ_ROUTING);
+export const KVM_CREATE_PIT2 = iow(0x77, KVM_PIT_CONFIG);
 export const KVM_RUN = io(0x80);
 export const KVM_GET_REGS = ior(0x81, KVM_REGS);
 export const KVM_SET_REGS = iow(0x82, KVM_REGS);
 export const KVM_GET_SREGS = ior(0x83, KVM_SREGS);
 export const KVM_SET_SREGS = iow(0x84, KVM_SREGS);
+export const KVM_TRANSLATE = iowr(0x85, KVM_TRANSLATION);
+export const KVM_GET_MSRS = iowr(0x88, KVM_MSRS);
+export const KVM_SET_MSRS = iow(0x89, KVM_MSRS);
 export const KVM_GET_FPU = ior(0x8c, KVM_FPU);
 export const KVM_SET_FPU = iow(0x8d, KVM_FPU);
 export const KVM_SET_CPUID2 = iow(0x90, KVM_CPUID2);
+export const KVM_GET_PIT2 = ior(0x9f, KVM_PIT_STATE2);
+export const KVM_SET_PIT2 = iow(0xa0, KVM_PIT_STATE2);
+export const KVM_GET_DEBUGREGS = ior(0xa1, KVM_DEBUGREGS);
+export const KVM_SET_DEBUGREGS = iow(0xa2, KVM_DEBUGREGS);
+export const KVM_GET_TSC_KHZ = io(0xa3);
+export const KVM_SIGNAL_MSI = iow(0xa5, KVM_MSI);
 export const KVM_GET_XSAVE = ior(0xa4, { size: KVM_XSAVE_BYTES });
 export const KVM_SET_XSAVE = iow(0xa5, { size: KVM_XSAVE_BYTES });
 export const KVM_GET_XCRS = ior(0xa6, KVM_XCRS);

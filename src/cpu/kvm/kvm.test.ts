@@ -14,7 +14,10 @@ function fakeSys(fd: number, version = 12): Sys {
     ioctl: (_fd, request) => (request === KVM_GET_API_VERSION ? version : never()),
     mmap: never,
     addressOf: never,
+    view: never,
     alarm: never,
+    threadId: never,
+    interrupt: never,
   };
 }
 

@@ -4,6 +4,7 @@ import { IsolaError } from "../../base/errors.ts";
 import { check, ERRNO, errnoName, O_CLOEXEC, O_RDWR, type Sys } from "../../sys/sys.ts";
 import {
   KVM_API_VERSION,
+  KVM_CAP,
   KVM_CHECK_EXTENSION,
   KVM_CPUID2,
   KVM_CPUID_ENTRY2,
@@ -15,6 +16,7 @@ import {
   KVM_MEM_READONLY,
   KVM_SET_USER_MEMORY_REGION,
   KVM_USERSPACE_MEMORY_REGION,
+  type KvmCapability,
 } from "./abi.ts";
 import { VcpuFile } from "./vcpu-file.ts";
 
@@ -62,8 +64,9 @@ export class Kvm implements Disposable {
   }
 
   /** The value of a capability; 0 where it is missing. */
-  capability(number: number): number {
-    return check(this.sys.ioctl(this.#fd, KVM_CHECK_EXTENSION, BigInt(number)), `ask KVM for capability ${number}`);
+  capability(name: KvmCapability): number {
+    const number = BigInt(KVM_CAP[name]);
+    return check(this.sys.ioctl(this.#fd, KVM_CHECK_EXTENSION, number), `ask KVM for its capability ${name}`);
   }
 
   /** struct kvm_cpuid2 with everything that this host's KVM can offer a guest. */
@@ -114,9 +117,19 @@ export class KvmVm implements Disposable {
     check(result, `give the VM ${sizeBytes} bytes at guest-physical 0x${guestPhysical.toString(16)}`);
   }
 
+  /** The descriptor, for what drives parts of the VM; this object closes it. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   createVcpu(id: number): VcpuFile {
     const fd = check(this.sys.ioctl(this.#fd, KVM_CREATE_VCPU, BigInt(id)), `create vCPU ${id}`);
-    return new VcpuFile(this.sys, fd, this.#runBytes);
+    try {
+      return VcpuFile.map(this.sys, fd, this.#runBytes);
+    } catch (error) {
+      this.sys.close(fd);
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {

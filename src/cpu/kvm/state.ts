@@ -1,7 +1,9 @@
 /** Between CpuState and KVM's structures: what both engines share against what KVM takes. [kvm api §4.11-4.13] */
 
-import { type CpuState, GPR_NAMES, type SegmentName, type SegmentState } from "../vcpu.ts";
-import { KVM_DTABLE, KVM_FPU, KVM_REGS, KVM_SEGMENT, KVM_SREGS } from "./abi.ts";
+import { IsolaError } from "../../base/errors.ts";
+import { IA32_FS_BASE, IA32_GS_BASE, IA32_TSC_ADJUST, MSRS } from "../../isa/msrs.ts";
+import { type CpuState, GPR_NAMES, type GprName, SEGMENT_NAMES, type SegmentName, type SegmentState } from "../vcpu.ts";
+import { KVM_DEBUGREGS, KVM_DTABLE, KVM_FPU, KVM_REGS, KVM_SEGMENT, KVM_SREGS, KVM_XCRS } from "./abi.ts";
 import type { VcpuFile } from "./vcpu-file.ts";
 
 const IA32_EFER = 0xc000_0080;
@@ -75,4 +77,140 @@ export function loadFx(vcpu: VcpuFile, fx: Uint8Array): void {
   target.set(fx.subarray(32, 32 + 128), offset.fpr);
   target.set(fx.subarray(160, 160 + 256), offset.xmm);
   vcpu.writeFpu();
+}
+
+/** XSTATE_BV in the XSAVE area's header, and its bits for x87 and SSE. [SDM 1 §13.4.2] */
+const XSTATE_BV = 512;
+const X87_AND_SSE = 3n;
+const FX_BYTES = 512;
+/** XCR0 as KVM wants it in its list: index 0. */
+const XCR0 = 0;
+
+/**
+ * The model-specific registers of a CpuState that KVM has as such: those that software may write. Segment bases and
+ * EFER are in KVM's system registers.
+ */
+const MOVED_MSRS: readonly number[] = [
+  IA32_TSC_ADJUST,
+  ...[...MSRS.values()]
+    .filter(
+      ({ slot, field, writable, index }) =>
+        (slot >= 0 || field !== undefined) && writable !== 0n && index !== IA32_EFER,
+    )
+    .map(({ index }) => index),
+].filter((index) => index !== IA32_FS_BASE && index !== IA32_GS_BASE);
+
+/** Writes a whole architectural state. @throws IsolaError `kvm-state` where this KVM lacks a register that it needs */
+export function loadCpuState(vcpu: VcpuFile, state: CpuState): void {
+  loadState(vcpu, state);
+  if (state.xcr0 > 1n) {
+    const { offset } = KVM_XCRS;
+    vcpu.xcrs.setUint32(offset.count, 1, true);
+    vcpu.xcrs.setUint32(offset.flags, 0, true);
+    vcpu.xcrs.setUint32(offset.xcr0, XCR0, true);
+    vcpu.xcrs.setBigUint64(offset.xcr0 + 8, state.xcr0, true);
+    vcpu.writeXcrs();
+  }
+  vcpu.readXsave();
+  new Uint8Array(vcpu.xsave.buffer, vcpu.xsave.byteOffset).set(state.fx.subarray(0, FX_BYTES));
+  vcpu.xsave.setBigUint64(XSTATE_BV, vcpu.xsave.getBigUint64(XSTATE_BV, true) | X87_AND_SSE, true);
+  vcpu.writeXsave();
+  const { offset } = KVM_DEBUGREGS;
+  for (let i = 0; i < 4; i++) vcpu.debug.setBigUint64(offset.db + 8 * i, state.dr[i] ?? 0n, true);
+  vcpu.debug.setBigUint64(offset.dr6, state.dr[4], true);
+  vcpu.debug.setBigUint64(offset.dr7, state.dr[5], true);
+  vcpu.debug.setBigUint64(offset.flags, 0n, true);
+  vcpu.writeDebug();
+  loadMsrs(vcpu, state.msrs);
+}
+
+function loadMsrs(vcpu: VcpuFile, msrs: ReadonlyMap<number, bigint>): void {
+  let left = MOVED_MSRS.flatMap((index) => {
+    const value = msrs.get(index);
+    return value === undefined ? [] : [[index, value] as const];
+  });
+  while (left.length > 0) {
+    const refused = left[vcpu.writeMsrs(left)];
+    if (refused === undefined) return;
+    const [index, value] = refused;
+    // A register that this KVM lacks has its reset value for whoever reads it not.
+    if (value !== (MSRS.get(index)?.reset ?? 0n)) {
+      const name = MSRS.get(index)?.name ?? `MSR 0x${index.toString(16)}`;
+      throw new IsolaError({
+        code: "kvm-state",
+        message: `loading the processor's state: this host's KVM refuses 0x${value.toString(16)} for ${name}; use --engine wasm`,
+      });
+    }
+    left = left.slice(left.indexOf(refused) + 1);
+  }
+}
+
+function readSegment(sregs: DataView, at: number): SegmentState {
+  const { offset } = KVM_SEGMENT;
+  const byte = (name: "type" | "s" | "dpl" | "present" | "avl" | "l" | "db" | "g") => sregs.getUint8(at + offset[name]);
+  const present = sregs.getUint8(at + offset.unusable) === 0 ? byte("present") : 0;
+  return {
+    selector: sregs.getUint16(at + offset.selector, true),
+    base: sregs.getBigUint64(at + offset.base, true),
+    limit: sregs.getUint32(at + offset.limit, true),
+    attributes:
+      byte("type") |
+      (byte("s") << 4) |
+      (byte("dpl") << 5) |
+      (present << 7) |
+      (byte("avl") << 12) |
+      (byte("l") << 13) |
+      (byte("db") << 14) |
+      (byte("g") << 15),
+  };
+}
+
+/** Reads a whole architectural state; the vCPU has no access in flight. */
+export function saveCpuState(vcpu: VcpuFile): CpuState {
+  vcpu.readRegs();
+  vcpu.readSregs();
+  vcpu.readXcrs();
+  vcpu.readXsave();
+  vcpu.readDebug();
+  const { regs, sregs, xcrs, xsave, debug } = vcpu;
+  const { offset } = KVM_SREGS;
+  const register = (name: GprName | "rip" | "rflags") => regs.getBigUint64(KVM_REGS.offset[name], true);
+  const system = (name: "cr0" | "cr2" | "cr3" | "cr4" | "efer") => sregs.getBigUint64(offset[name], true);
+  const table = (at: number) => ({
+    base: sregs.getBigUint64(at + KVM_DTABLE.offset.base, true),
+    limit: sregs.getUint16(at + KVM_DTABLE.offset.limit, true),
+  });
+  const db = (index: number) => debug.getBigUint64(KVM_DEBUGREGS.offset.db + 8 * index, true);
+  const msrs = new Map<number, bigint>([[IA32_EFER, system("efer")]]);
+  for (let from = 0; from < MOVED_MSRS.length; ) {
+    const values = vcpu.readMsrs(MOVED_MSRS.slice(from));
+    for (const [i, value] of values.entries()) msrs.set(MOVED_MSRS[from + i] ?? 0, value);
+    // The one that ended the list is lacking here.
+    from += values.length + 1;
+  }
+  return {
+    gpr: Object.fromEntries(GPR_NAMES.map((name) => [name, register(name)])) as Record<GprName, bigint>,
+    rip: register("rip"),
+    rflags: register("rflags"),
+    segments: Object.fromEntries(
+      SEGMENT_NAMES.map((name) => [name, readSegment(sregs, SEGMENT_OFFSETS[name])]),
+    ) as Record<SegmentName, SegmentState>,
+    gdtr: table(offset.gdt),
+    idtr: table(offset.idt),
+    cr0: system("cr0"),
+    cr2: system("cr2"),
+    cr3: system("cr3"),
+    cr4: system("cr4"),
+    xcr0: xcrs.getUint32(KVM_XCRS.offset.count, true) === 0 ? 1n : xcrs.getBigUint64(KVM_XCRS.offset.xcr0 + 8, true),
+    dr: [
+      db(0),
+      db(1),
+      db(2),
+      db(3),
+      debug.getBigUint64(KVM_DEBUGREGS.offset.dr6, true),
+      debug.getBigUint64(KVM_DEBUGREGS.offset.dr7, true),
+    ],
+    msrs,
+    fx: new Uint8Array(xsave.buffer, xsave.byteOffset, FX_BYTES).slice(),
+  };
 }

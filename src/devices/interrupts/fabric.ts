@@ -7,10 +7,10 @@
  */
 
 import type { GuestClock, InterruptController } from "../../cpu/vcpu.ts";
-import { defineDevice, type Device, type IrqLine } from "../device.ts";
+import type { Device, IrqLine } from "../device.ts";
 import type { SharedLock } from "../lock.ts";
-import { type StateArena, u32s } from "../state.ts";
-import { endOfInterrupt, extIntEnabled, ioapic, IOAPIC_PINS, setIoapicPin } from "./ioapic.ts";
+import type { StateArena } from "../state.ts";
+import { endOfInterrupt, extIntEnabled, ioapic, setIoapicPin } from "./ioapic.ts";
 import {
   acceptsExtInt,
   acknowledgeLapic,
@@ -27,30 +27,28 @@ import {
 } from "./lapic.ts";
 import { DELIVERY_INIT, DELIVERY_LOWEST } from "./messages.ts";
 import { acknowledgePic, pic, picRequests, setPicLine } from "./pic.ts";
-
-/** Which sources assert each line: lines are wired-OR, and a source is one bit. */
-const wires = defineDevice<null>()({
-  name: "interrupt-wires",
-  version: 1,
-  ranges: [],
-  state: { asserted: u32s(IOAPIC_PINS) },
-  read: () => 0,
-  write() {},
-});
+import { gsiOfIsa, InterruptWires, isaOfGsi } from "./wires.ts";
 
 /** Bits of a processor's summary of what waits. */
 const MASKABLE = 1;
 const NON_MASKABLE = 2;
-const ISA_TIMER_GSI = 2;
-
-/** GSI of an ISA interrupt. */
-export const gsiOfIsa = (irq: number): number => (irq === 0 ? ISA_TIMER_GSI : irq);
-
-/** ISA interrupt of a GSI, -1 if none. */
-const isaOfGsi = (gsi: number): number => {
-  if (gsi === ISA_TIMER_GSI) return 0;
-  return gsi === 0 || gsi > 15 ? -1 : gsi;
-};
+/** What the board and its devices see of the interrupt controllers, whoever has them. */
+export interface Interrupts {
+  /** A new source on a GSI's line. */
+  line(gsi: number): IrqLine;
+  /** A new source on an ISA interrupt's line. */
+  isaLine(irq: number): IrqLine;
+  /** A device's write to 0xfeexxxxx. [SDM 3 §11.11] */
+  sendMsi(address: number, data: number): void;
+  /** All that holds state, in the order of the buffer. Local APICs are not on the shared bus. */
+  readonly devices: readonly Device[];
+  /** Those of them that are. */
+  readonly onBus: readonly Device[];
+  /** By processor; empty where the engine has the controllers. */
+  readonly processors: readonly ProcessorInterrupts[];
+  /** After a reset or loading state. */
+  refreshAll(): void;
+}
 
 export interface FabricOptions {
   readonly arena: StateArena;
@@ -61,12 +59,11 @@ export interface FabricOptions {
   wake(): void;
 }
 
-export class InterruptFabric {
+export class InterruptFabric implements Interrupts {
   readonly pic;
   readonly ioapic;
-  readonly #wires;
+  readonly #wires: InterruptWires;
   readonly #lapics;
-  readonly #sources = new Array<number>(IOAPIC_PINS).fill(0);
   /** One word per processor, readable without the lock: 1 while an interrupt is pending. */
   readonly #pending: Int32Array;
   readonly #wake: () => void;
@@ -77,7 +74,7 @@ export class InterruptFabric {
     this.#wake = wake;
     this.#lock = lock;
     this.#pending = new Int32Array(arena.buffer, arena.take(4 * vcpus), vcpus);
-    this.#wires = wires.instantiate({ arena, clock, port: null });
+    this.#wires = new InterruptWires({ arena, clock, changed: (gsi, level) => this.#setLine(gsi, level) });
     this.pic = pic.instantiate({ arena, clock, port: { changed: () => this.#refresh(0) } });
     this.ioapic = ioapic.instantiate({
       arena,
@@ -100,46 +97,28 @@ export class InterruptFabric {
     this.processors = this.#lapics.map((_, index) => new ProcessorInterrupts(this, index));
   }
 
-  /** For the board: all that holds state, in the order of the buffer. Local APICs are not on the shared bus. */
   get devices(): readonly Device[] {
-    return [this.#wires, this.pic, this.ioapic, ...this.#lapics];
+    return [this.#wires.device, this.pic, this.ioapic, ...this.#lapics];
   }
 
-  /** A new source on a GSI's line. */
+  get onBus(): readonly Device[] {
+    return [this.pic, this.ioapic];
+  }
+
   line(gsi: number): IrqLine {
-    const source = this.#sources[gsi] ?? 0;
-    this.#sources[gsi] = source + 1;
-    const bit = 1 << source;
-    const raise = (): void => this.#setSource(gsi, bit, true);
-    const lower = (): void => this.#setSource(gsi, bit, false);
-    return {
-      raise,
-      lower,
-      pulse() {
-        raise();
-        lower();
-      },
-    };
+    return this.#wires.line(gsi);
   }
 
-  /** A new source on an ISA interrupt's line. */
   isaLine(irq: number): IrqLine {
-    return this.line(gsiOfIsa(irq));
+    return this.#wires.line(gsiOfIsa(irq));
   }
 
-  #setSource(gsi: number, bit: number, level: boolean): void {
-    const { asserted } = this.#wires.context.state;
-    const before = asserted[gsi] ?? 0;
-    const after = level ? before | bit : before & ~bit;
-    if (before === after) return;
-    asserted[gsi] = after;
-    if ((before !== 0) === (after !== 0)) return;
+  #setLine(gsi: number, level: boolean): void {
     const irq = isaOfGsi(gsi);
     if (irq >= 0) setPicLine(this.pic.context, irq, level);
     setIoapicPin(this.ioapic.context, gsi, level);
   }
 
-  /** A device's write to 0xfeexxxxx. [SDM 3 §11.11] */
   sendMsi(address: number, data: number): void {
     this.send((address >>> 12) & 0xff, (address & 4) !== 0, (data >> 8) & 7, data & 0xff, (data & 0x8000) !== 0);
   }
@@ -194,7 +173,7 @@ export class InterruptFabric {
     if ((maskable !== 0 && (before & MASKABLE) === 0) || nmiPending || initPending || startupPending) this.#wake();
   }
 
-  /** After loading state: the summary is not part of it. */
+  /** The summary of what is pending is not part of the state. */
   refreshAll(): void {
     for (let i = 0; i < this.#lapics.length; i++) this.#refresh(i);
   }
