@@ -60,6 +60,22 @@ async function run(...args: string[]): Promise<Ran> {
   return { outcome, error, vms, stdout: text(streams.stdout), stderr: text(streams.stderr) };
 }
 
+test("--cpu gives the model its canonical name", async () => {
+  const kernel = file("cpu-kernel", "power-off");
+  const { vms } = await run("run", "--kernel", kernel, "--cpu", "x86-64-v2,+sha_ni,+aes");
+  assert.equal(vms[0]?.cpu, "x86-64-v2,+aes,+sha");
+  assert.equal((await run("run", "--kernel", kernel)).vms[0]?.cpu, undefined);
+  for (const [model, wanted] of [
+    ["x86-64-v3", /^--cpu: CPU model "x86-64-v3": the engine lacks its avx/],
+    ["x86-64-v2,+warp", /^--cpu: .*no feature "warp"; wanted: /],
+  ] as const) {
+    const { error, vms: none } = await run("run", "--kernel", kernel, "--cpu", model);
+    assert.ok(error instanceof Error);
+    assert.match(error.message, wanted);
+    assert.equal(none.length, 0);
+  }
+});
+
 test("a wrong command line is refused in one line that says what was found", async () => {
   const cases: [string[], RegExp][] = [
     [["frobnicate"], /unknown command 'frobnicate'/],

@@ -12,6 +12,7 @@ import { oneLine, usageError } from "./report.ts";
 import { runCommand } from "./run-command.ts";
 import {
   type FwCfgOption,
+  parseCpu,
   parseCpus,
   parseDebugExit,
   parseEngine,
@@ -30,6 +31,7 @@ The guest's serial port is on stdin and stdout. On a terminal: Ctrl-A x leaves, 
 Examples:
   isola run                                       the image debian: a shell in a Debian kernel
   isola run debian --memory 512M                  the same with more memory
+  isola run debian --cpu x86-64-v2,+aes,-rdrand   another processor; names as in /proc/cpuinfo
   isola run --kernel vmlinuz --initrd init.cpio   your own kernel and root file system
   isola run --kernel mach --initrd "ext2fs -x"    a Multiboot kernel with a module and its words
   isola run debian --append "quiet panic=-1"      words added to the kernel's command line
@@ -65,6 +67,7 @@ interface RunFlags {
   readonly append?: string;
   readonly memory: number;
   readonly engine: EngineName;
+  readonly cpu?: string;
   readonly name?: string;
   readonly reboot: boolean;
   readonly trace: readonly TraceName[];
@@ -115,6 +118,7 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--rng", "an entropy device (virtio-rng) with the host's random numbers")
     .option("--append <WORDS>", "words added to the kernel's command line")
     .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
+    .option("--cpu <MODEL>", "the processor: x86-64-v1, x86-64-v2, max, each with ,+FEATURE ,-FEATURE", parseCpu)
     .option("--cpus <N>", "processors; one so far", parseCpus, 1)
     .option("--engine <NAME>", "what runs guest code: auto, wasm or kvm (default: auto)", parseEngine)
     .option("--name <NAME>", "the guest's name, shown in the process list", parseName)

@@ -45,6 +45,8 @@ export interface RunOptions {
   /** Bytes. */
   readonly memory: number;
   readonly engine: EngineName;
+  /** The CPU model by its canonical name. */
+  readonly cpu?: string;
   readonly name?: string;
   /** Start anew when the guest resets. */
   readonly reboot: boolean;
@@ -70,7 +72,7 @@ async function readModules(initrds: readonly string[], memoryBytes: number): Pro
 
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
 async function gather(host: CliHost, options: RunOptions, disks: readonly FileDisk[]): Promise<VmOptions> {
-  const { memory, engine, trace, debugExit, rng = false } = options;
+  const { memory, engine, cpu, trace, debugExit, rng = false } = options;
   const [kernelFile, modules, fwCfg] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
     readModules(options.initrds, memory),
@@ -87,6 +89,7 @@ async function gather(host: CliHost, options: RunOptions, disks: readonly FileDi
     trace,
     ...(fwCfg.length === 0 ? {} : { fwCfg }),
     ...(debugExit === undefined ? {} : { debugExit }),
+    ...(cpu === undefined ? {} : { cpu }),
   });
   if (kernelFile !== undefined && options.image === undefined) {
     // A console that the user names must be the only one, or it would not be /dev/console's first choice.

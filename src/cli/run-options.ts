@@ -1,10 +1,12 @@
 /** Checks the values of `isola run`'s options. Every refusal is a "usage" error with the value found and the one wanted. */
 
+import { IsolaError } from "../base/errors.ts";
 import {
   type DebugExitConfig,
   DEFAULT_DEBUG_EXIT,
   type EngineName,
   FW_CFG_NAME_BYTES,
+  parseCpuModel,
   TRACE_NAMES,
   type TraceName,
 } from "../machine/vm-contract.ts";
@@ -27,6 +29,16 @@ export function parseCpus(text: string): number {
     throw usageError(`--cpus ${text}: guests have one processor so far, since isola runs one vCPU a VM; wanted: 1`);
   }
   return cpus;
+}
+
+/** The canonical name of a CPU model. */
+export function parseCpu(text: string): string {
+  try {
+    return parseCpuModel(text).name;
+  } catch (error) {
+    if (!(error instanceof IsolaError)) throw error;
+    throw usageError(`--cpu: ${error.message}`);
+  }
 }
 
 export function parseEngine(text: string): EngineName {

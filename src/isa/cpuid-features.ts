@@ -1,8 +1,8 @@
 /**
- * CPUID feature flags by name, and which of them the portable processor offers. [SDM 2 CPUID, tables 3-8, 3-10, 3-11]
+ * CPUID feature flags by name: where they stand, and what they need. [SDM 2 CPUID, tables 3-8, 3-10, 3-11]
  *
- * Names are Linux's, in lower case; `Instruction.feature` uses the same. A feature is offered by adding its name to
- * OFFERED, and that only when every instruction and register bit behind it works.
+ * `Instruction.feature` names what an instruction belongs to, `Msr.feature` the same for a register, and
+ * cpu/wasm/system/control-registers.ts for bits of CR4 and EFER. Which processors have which: cpu-models.ts.
  */
 
 export type CpuidRegister = "eax" | "ebx" | "ecx" | "edx";
@@ -102,60 +102,49 @@ export const FEATURES = {
 
 export type FeatureName = keyof typeof FEATURES;
 
-/** What the processor offers. ERMS and FSRM are hints that REP MOVSB is the best copy: they follow its speed here. */
-export const OFFERED: ReadonlySet<FeatureName> = new Set<FeatureName>([
-  "fpu",
-  "de",
-  "pse",
-  "tsc",
-  "msr",
-  "pae",
-  "cx8",
-  "apic",
-  "sep",
-  "mtrr",
-  "pge",
-  "cmov",
-  "pat",
-  "clflush",
-  "mmx",
-  "fxsr",
-  "sse",
-  "sse2",
-  "sse3",
-  "ssse3",
-  "cx16",
-  "sse4_1",
-  "sse4_2",
-  "x2apic",
-  "movbe",
-  "popcnt",
-  "tsc_deadline",
-  "xsave",
-  "rdrand",
-  "hypervisor",
-  "arat",
-  "fsgsbase",
-  "tsc_adjust",
-  "smep",
-  "zero_fcs_fds",
-  "smap",
-  "arch_capabilities",
-  "xsaveopt",
-  "lahf_lm",
-  "syscall",
-  "nx",
-  "pdpe1gb",
-  "rdtscp",
-  "lm",
-  "invariant_tsc",
-]);
+/** Other spellings: Linux's in /proc/cpuinfo and QEMU's, where they differ from ours by more than "-" or "." for "_". */
+const ALIASES: Readonly<Record<string, FeatureName>> = {
+  "3dnowprefetch": "prefetchw",
+  abm: "lzcnt",
+  constant_tsc: "invariant_tsc",
+  i64: "lm",
+  invtsc: "invariant_tsc",
+  nonstop_tsc: "invariant_tsc",
+  pclmul: "pclmulqdq",
+  pni: "sse3",
+  sha_ni: "sha",
+  tsc_deadline_timer: "tsc_deadline",
+  xd: "nx",
+};
 
-export function isFeature(name: string): name is FeatureName {
+/** What a feature cannot be without, beside what every processor has. */
+export const NEEDS: Readonly<Partial<Record<FeatureName, readonly FeatureName[]>>> = {
+  ssse3: ["sse3"],
+  sse4_1: ["ssse3"],
+  sse4_2: ["sse4_1"],
+  xsaveopt: ["xsave"],
+  xsavec: ["xsave"],
+  xsaves: ["xsave"],
+  xgetbv1: ["xsave"],
+  avx: ["xsave"],
+  avx2: ["avx"],
+  fma: ["avx"],
+  f16c: ["avx"],
+  lm: ["syscall"],
+  lahf_lm: ["lm"],
+  cx16: ["lm"],
+  fsgsbase: ["lm"],
+  pdpe1gb: ["lm"],
+  la57: ["lm"],
+  invpcid: ["pcid"],
+};
+
+function isFeature(name: string): name is FeatureName {
   return Object.hasOwn(FEATURES, name);
 }
 
-/** Whether instructions of a feature may run; the decoder raises #UD for the others. Unknown names are not offered. */
-export function featureOffered(name: string, offered: ReadonlySet<FeatureName> = OFFERED): boolean {
-  return isFeature(name) && offered.has(name);
+/** The feature of this name in any spelling, or undefined. */
+export function featureNamed(text: string): FeatureName | undefined {
+  const name = text.toLowerCase().replaceAll(/[-.]/g, "_");
+  return isFeature(name) ? name : Object.hasOwn(ALIASES, name) ? ALIASES[name] : undefined;
 }

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FEATURES, featureOffered, OFFERED } from "./cpuid-features.ts";
+import { DEFAULT_CPU_MODEL, parseCpuModel, PORTABLE_FEATURES } from "./cpu-models.ts";
+import { FEATURES, type FeatureName } from "./cpuid-features.ts";
 import { type CpuidResult, cpuid, supportedXcr0, xsaveAreaBytes } from "./cpuid.ts";
 import { MSRS } from "./msrs.ts";
 import { STATE } from "./state.ts";
 
 const CONTEXT = { apicId: 0, processors: 1, tscHz: 2_000_000_000, osxsave: false, apicEnabled: true, xcr0: 3 };
-const ask = (leaf: number, subleaf = 0, change: Partial<typeof CONTEXT> = {}) =>
-  cpuid(leaf, subleaf, { ...CONTEXT, ...change });
+const ask = (leaf: number, subleaf = 0, change: Partial<typeof CONTEXT> = {}, { features } = DEFAULT_CPU_MODEL) =>
+  cpuid(leaf, subleaf, { ...CONTEXT, ...change }, features);
 
 function text(...words: number[]): string {
   const bytes = new Uint8Array(Uint32Array.from(words).buffer);
@@ -23,12 +24,24 @@ test("names", () => {
   assert.equal(text(...brand), "isola vCPU (x86-64-v2)");
 });
 
-test("every offered feature is named where it belongs, and no other", () => {
-  for (const [name, { leaf, subleaf, register, bit }] of Object.entries(FEATURES)) {
-    const word = ask(leaf, subleaf)[register as keyof CpuidResult];
-    assert.equal(((word >>> bit) & 1) === 1, featureOffered(name), name);
+test("every feature of a model is named where it belongs, and no other", () => {
+  for (const text of ["x86-64-v1", "x86-64-v2", "max", "x86-64-v2,-lm,-nx", "x86-64-v1,+sha"]) {
+    const model = parseCpuModel(text);
+    for (const [name, { leaf, subleaf, register, bit }] of Object.entries(FEATURES)) {
+      const word = ask(leaf, subleaf, {}, model)[register as keyof CpuidResult];
+      assert.equal(((word >>> bit) & 1) === 1, model.features.has(name as FeatureName), `${name} of ${text}`);
+    }
   }
-  assert.equal(featureOffered("no-such-thing"), false);
+});
+
+test("the brand names the level", () => {
+  const brandOf = (model: string) =>
+    text(
+      ...[2, 3, 4].flatMap((leaf) => Object.values(ask(0x80000000 + leaf, 0, {}, parseCpuModel(model))) as number[]),
+    );
+  assert.equal(brandOf("x86-64-v1"), "isola vCPU (x86-64-v1)");
+  assert.equal(brandOf("max,-ssse3"), "isola vCPU (x86-64-v1)");
+  assert.equal(brandOf("x86-64-v2,-lm"), "isola vCPU (32-bit)");
 });
 
 test("what depends on state", () => {
@@ -56,7 +69,7 @@ test("leaves beyond the highest answer as the highest basic one", () => {
 });
 
 test("XSAVE sizes follow the components", () => {
-  assert.equal(supportedXcr0(new Set([...OFFERED, "avx"])), 7);
+  assert.equal(supportedXcr0(new Set([...PORTABLE_FEATURES, "avx"])), 7);
   assert.equal(supportedXcr0(new Set(["sse"])), 0);
   assert.equal(xsaveAreaBytes(7), 832);
   assert.equal(xsaveAreaBytes(3), 576);

@@ -8,7 +8,8 @@
  * by feature flags alone; software that goes by flags never looks at the model.
  */
 
-import { FEATURES, type FeatureName, OFFERED } from "./cpuid-features.ts";
+import { levelOf } from "./cpu-models.ts";
+import { FEATURES, type FeatureName } from "./cpuid-features.ts";
 
 /** CPUID's four results as unsigned numbers. */
 export interface CpuidResult {
@@ -40,7 +41,6 @@ export const PHYSICAL_ADDRESS_BITS = 40;
 export const LINEAR_ADDRESS_BITS = 48;
 
 const VENDOR = "GenuineIntel";
-const BRAND = "isola vCPU (x86-64-v2)";
 /** Family 6, extended model 3, model 6, stepping 1. */
 const SIGNATURE = 0x00030661;
 const HIGHEST_BASIC = 0x16;
@@ -64,7 +64,7 @@ export const XSAVE_COMPONENTS = [
 export const XSAVE_HEADER_END = 576;
 
 /** The XCR0 bits that may be set. */
-export function supportedXcr0(offered: ReadonlySet<FeatureName> = OFFERED): number {
+export function supportedXcr0(offered: ReadonlySet<FeatureName>): number {
   if (!offered.has("xsave")) return 0;
   return XSAVE_COMPONENTS.filter((c) => offered.has(c.feature)).reduce((mask, c) => mask | (1 << c.bit), 0);
 }
@@ -187,7 +187,7 @@ function basicLeaf(
 }
 
 function extendedLeaf(leaf: number, offered: ReadonlySet<FeatureName>): CpuidResult {
-  const brand = BRAND.padEnd(48, "\0");
+  const brand = `isola vCPU (${levelOf(offered)})`.padEnd(48, "\0");
   switch (leaf) {
     case 0x80000000:
       return { eax: HIGHEST_EXTENDED, ebx: 0, ecx: 0, edx: 0 };
@@ -228,7 +228,7 @@ export function cpuid(
   leaf: number,
   subleaf: number,
   context: CpuidContext,
-  offered: ReadonlySet<FeatureName> = OFFERED,
+  offered: ReadonlySet<FeatureName>,
 ): CpuidResult {
   if (leaf <= HIGHEST_BASIC) return basicLeaf(leaf, subleaf, context, offered);
   if (leaf >= KVM_LEAF && leaf <= KVM_LEAF + 0xff) return paravirtualLeaf(leaf, context);

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OFFERED } from "./cpuid-features.ts";
+import { DEFAULT_CPU_MODEL, parseCpuModel } from "./cpu-models.ts";
 import { DECODE, Decoder } from "./decode.ts";
 import { INSTRUCTIONS } from "./table.ts";
 
 const all = new Decoder(INSTRUCTIONS);
-const offered = new Decoder(INSTRUCTIONS, OFFERED);
+const offered = new Decoder(INSTRUCTIONS, DEFAULT_CPU_MODEL.features);
 
 function decode(decoder: Decoder, hex: string, mode: number = DECODE.long) {
   return decoder.decode(Uint8Array.from(Buffer.from(hex, "hex")), mode);
@@ -34,6 +34,34 @@ test("what CPUID does not offer is undefined, or what it was before", () => {
     assert.equal(nameIn(all, hex), known, hex);
     assert.equal(nameIn(offered, hex), without, hex);
   }
+});
+
+test("what a CPU model lacks is undefined", () => {
+  for (const [model, hex, name] of [
+    ["x86-64-v2,+bmi1", "f30fbcc1", "TZCNT"],
+    ["x86-64-v2,+lzcnt", "f30fbdc1", "LZCNT"],
+    ["x86-64-v2,+aes", "660f38dcc1", "AESENC"],
+    ["x86-64-v1", "f30fb8c1", "undefined"], // POPCNT
+    ["x86-64-v1", "660f380000", "undefined"], // PSHUFB
+    ["x86-64-v1", "db08", "undefined"], // FISTTP
+    ["x86-64-v1", "9f", "undefined"], // LAHF
+    ["x86-64-v1", "0fc708", "CMPXCHG8B"],
+    ["x86-64-v1", "480fc708", "undefined"], // CMPXCHG16B
+    ["x86-64-v2", "480fc708", "CMPXCHG8B"],
+    ["x86-64-v2,-rdtscp", "0f01f9", "undefined"],
+    ["x86-64-v2,-smap", "0f01ca", "undefined"], // CLAC
+    ["x86-64-v2,-xsave", "0f01d0", "undefined"], // XGETBV
+    ["x86-64-v2,-fsgsbase", "f3480faec0", "undefined"],
+    ["x86-64-v2,-sep", "0f34", "undefined"],
+    ["x86-64-v2,-movbe", "0f38f000", "undefined"],
+    ["x86-64-v2,-sse4_2", "f20f38f1c0", "undefined"], // CRC32
+  ] as const) {
+    const decoder = new Decoder(INSTRUCTIONS, parseCpuModel(model).features);
+    assert.equal(nameIn(decoder, hex), name, `${hex} on ${model}`);
+  }
+  const old = new Decoder(INSTRUCTIONS, parseCpuModel("x86-64-v1").features);
+  const lahf = decode(old, "9f", DECODE.code32);
+  assert.ok(typeof lahf !== "string", "LAHF is part of every processor outside 64-bit mode");
 });
 
 test("#SS belongs to operands by RSP and RBP, and to what uses the stack by itself", () => {

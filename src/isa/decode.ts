@@ -139,11 +139,13 @@ export class Decoder {
   /** Forms by map * 256 + opcode, the most specific first; those with a VEX prefix behind the others. */
   readonly #forms: Form[][] = Array.from({ length: 2 * VEX_FORMS }, () => []);
   readonly forms: readonly Form[];
+  readonly #features: ReadonlySet<string> | undefined;
 
   constructor(instructions: readonly Instruction[], features?: ReadonlySet<string>) {
+    this.#features = features;
     const all: Form[] = [];
     for (const instruction of instructions) {
-      if (instruction.feature !== undefined && features !== undefined && !features.has(instruction.feature)) continue;
+      if (this.#lacks(instruction.feature)) continue;
       for (const text of instruction.forms) all.push(parseForm(instruction, text, all.length));
     }
     this.forms = all;
@@ -160,6 +162,11 @@ export class Decoder {
         throw new Error(`${list[0]?.text} and its neighbours do not agree on having a ModRM byte`);
       }
     }
+  }
+
+  /** Whether the processor is without this feature. */
+  #lacks(feature: string | undefined): boolean {
+    return feature !== undefined && this.#features?.has(feature) === false;
   }
 
   /** Decodes the instruction at the start of `code`, of which at most 15 bytes are looked at. */
@@ -243,6 +250,7 @@ export class Decoder {
     const mandatory66 = form.prefix === "66";
     const rexW = (rex & 8) !== 0;
     const operandSize = operandSizeOf(form, mode, operand66 && !mandatory66, rexW);
+    if (operandSize === 64 && this.#lacks(form.instruction.wideFeature)) return "undefined";
     const addressSize = long ? (address67 ? 32 : 64) : ((mode & DECODE.code32) !== 0) !== address67 ? 32 : 16;
 
     // --- ModRM, SIB, displacement ---

@@ -40,6 +40,8 @@ export interface Instruction {
   readonly system?: boolean;
   /** CPUID feature it belongs to; absent for the base set. */
   readonly feature?: string;
+  /** The feature that it belongs to with an operand size of 64 bits only. */
+  readonly wideFeature?: string;
   /** Whether its immediate is a shift count: the decoder then tells effects that it is not 0. */
   readonly counts?: true;
   /** The trace ends after it, by a jump or otherwise: the decoder stops there. */

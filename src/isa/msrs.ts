@@ -6,6 +6,7 @@
  * behaviour of their own (`special`) are done in cpu/wasm/system; an index that is not here raises #GP.
  */
 
+import type { FeatureName } from "./cpuid-features.ts";
 import { MSR_SLOTS, type StateName } from "./state.ts";
 
 export const IA32_TIME_STAMP_COUNTER = 0x10;
@@ -61,6 +62,8 @@ export interface Msr {
   /** Slot in the state's MSR area, or -1. */
   readonly slot: number;
   readonly special: MsrBehaviour | undefined;
+  /** The CPUID feature without which the register is not there. */
+  readonly feature: FeatureName | undefined;
 }
 
 type MsrOptions = Partial<Omit<Msr, "name" | "index" | "slot">>;
@@ -70,12 +73,12 @@ const table = new Map<number, Msr>();
 let slots = 0;
 
 function define(name: string, index: number, options: MsrOptions = {}): void {
-  const { field, special, reset = 0n, writable = ALL, lenient = false, check = "none" } = options;
+  const { field, special, reset = 0n, writable = ALL, lenient = false, check = "none", feature } = options;
   const stored =
     field === undefined && (special === undefined || special === "system-time" || special === "wall-clock");
   const slot = stored ? slots++ : -1;
   if (slots > MSR_SLOTS) throw new Error("the state's MSR area is full");
-  table.set(index, { name, index, reset, writable, lenient, check, field, slot, special });
+  table.set(index, { name, index, reset, writable, lenient, check, field, slot, special, feature });
 }
 
 /** Addresses below 2^40 [PHYSICAL_ADDRESS_BITS], from bit 12 on. */
@@ -92,16 +95,16 @@ const IMMUNITIES = [0, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((mask, 
 define("IA32_TIME_STAMP_COUNTER", IA32_TIME_STAMP_COUNTER, { special: "timestamp" });
 define("IA32_PLATFORM_ID", 0x17, { writable: 0n });
 define("IA32_APIC_BASE", IA32_APIC_BASE, { special: "interrupts" });
-define("IA32_TSC_ADJUST", IA32_TSC_ADJUST, { special: "timestamp-adjust" });
+define("IA32_TSC_ADJUST", IA32_TSC_ADJUST, { special: "timestamp-adjust", feature: "tsc_adjust" });
 // The revision is in the upper half; software writes 0 and runs CPUID before it reads it.
 define("IA32_BIOS_SIGN_ID", 0x8b, { reset: 1n << 32n, writable: 0n, lenient: true });
 define("MSR_PLATFORM_INFO", 0xce, { writable: 0n });
 /** Eight variable ranges, fixed ranges, write-combining. */
-define("IA32_MTRRCAP", 0xfe, { reset: 0x508n, writable: 0n });
-define("IA32_ARCH_CAPABILITIES", 0x10a, { reset: IMMUNITIES, writable: 0n });
-define("IA32_SYSENTER_CS", IA32_SYSENTER_CS, { field: "sysenterCs" });
-define("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, { field: "sysenterEsp", check: "canonical" });
-define("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, { field: "sysenterEip", check: "canonical" });
+define("IA32_MTRRCAP", 0xfe, { reset: 0x508n, writable: 0n, feature: "mtrr" });
+define("IA32_ARCH_CAPABILITIES", 0x10a, { reset: IMMUNITIES, writable: 0n, feature: "arch_capabilities" });
+define("IA32_SYSENTER_CS", IA32_SYSENTER_CS, { field: "sysenterCs", feature: "sep" });
+define("IA32_SYSENTER_ESP", IA32_SYSENTER_ESP, { field: "sysenterEsp", check: "canonical", feature: "sep" });
+define("IA32_SYSENTER_EIP", IA32_SYSENTER_EIP, { field: "sysenterEip", check: "canonical", feature: "sep" });
 /** No machine-check banks. */
 define("IA32_MCG_CAP", 0x179, { writable: 0n });
 define("IA32_MCG_STATUS", 0x17a, { writable: 7n });
@@ -110,30 +113,30 @@ define("IA32_MISC_ENABLE", 0x1a0, { reset: 1n, writable: 1n, lenient: true });
 // Last-branch recording and stepping on branches do nothing yet: the register keeps their bits.
 define("IA32_DEBUGCTL", 0x1d9, { writable: 3n });
 for (let i = 0; i < 8; i++) {
-  define(`IA32_MTRR_PHYSBASE${i}`, 0x200 + 2 * i, { writable: PHYSICAL_PAGE | 0xffn });
-  define(`IA32_MTRR_PHYSMASK${i}`, 0x201 + 2 * i, { writable: PHYSICAL_PAGE | 0x800n });
+  define(`IA32_MTRR_PHYSBASE${i}`, 0x200 + 2 * i, { writable: PHYSICAL_PAGE | 0xffn, feature: "mtrr" });
+  define(`IA32_MTRR_PHYSMASK${i}`, 0x201 + 2 * i, { writable: PHYSICAL_PAGE | 0x800n, feature: "mtrr" });
 }
-define("IA32_MTRR_FIX64K_00000", 0x250, { check: "memory-types" });
-define("IA32_MTRR_FIX16K_80000", 0x258, { check: "memory-types" });
-define("IA32_MTRR_FIX16K_A0000", 0x259, { check: "memory-types" });
+define("IA32_MTRR_FIX64K_00000", 0x250, { check: "memory-types", feature: "mtrr" });
+define("IA32_MTRR_FIX16K_80000", 0x258, { check: "memory-types", feature: "mtrr" });
+define("IA32_MTRR_FIX16K_A0000", 0x259, { check: "memory-types", feature: "mtrr" });
 for (let i = 0; i < 8; i++) {
   const start = (0xc0 + 8 * i).toString(16).toUpperCase();
-  define(`IA32_MTRR_FIX4K_${start}000`, 0x268 + i, { check: "memory-types" });
+  define(`IA32_MTRR_FIX4K_${start}000`, 0x268 + i, { check: "memory-types", feature: "mtrr" });
 }
-define("IA32_PAT", IA32_PAT, { field: "pat", reset: PAT_RESET, check: "memory-types" });
-define("IA32_MTRR_DEF_TYPE", IA32_MTRR_DEF_TYPE, { writable: 0xcffn });
-define("IA32_TSC_DEADLINE", IA32_TSC_DEADLINE, { special: "interrupts" });
+define("IA32_PAT", IA32_PAT, { field: "pat", reset: PAT_RESET, check: "memory-types", feature: "pat" });
+define("IA32_MTRR_DEF_TYPE", IA32_MTRR_DEF_TYPE, { writable: 0xcffn, feature: "mtrr" });
+define("IA32_TSC_DEADLINE", IA32_TSC_DEADLINE, { special: "interrupts", feature: "tsc_deadline" });
 define("MSR_KVM_WALL_CLOCK_NEW", MSR_KVM_WALL_CLOCK_NEW, { special: "wall-clock" });
 define("MSR_KVM_SYSTEM_TIME_NEW", MSR_KVM_SYSTEM_TIME_NEW, { special: "system-time" });
 define("IA32_EFER", IA32_EFER, { special: "efer", field: "efer" });
-define("IA32_STAR", IA32_STAR, { field: "star" });
-define("IA32_LSTAR", IA32_LSTAR, { field: "lstar", check: "canonical" });
-define("IA32_CSTAR", IA32_CSTAR, { field: "cstar", check: "canonical" });
-define("IA32_FMASK", IA32_FMASK, { field: "fmask", writable: 0xffff_ffffn });
-define("IA32_FS_BASE", IA32_FS_BASE, { special: "segment-base", check: "canonical" });
-define("IA32_GS_BASE", IA32_GS_BASE, { special: "segment-base", check: "canonical" });
-define("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, { field: "kernelGsBase", check: "canonical" });
-define("IA32_TSC_AUX", IA32_TSC_AUX, { field: "tscAux", writable: 0xffff_ffffn });
+define("IA32_STAR", IA32_STAR, { field: "star", feature: "syscall" });
+define("IA32_LSTAR", IA32_LSTAR, { field: "lstar", check: "canonical", feature: "lm" });
+define("IA32_CSTAR", IA32_CSTAR, { field: "cstar", check: "canonical", feature: "lm" });
+define("IA32_FMASK", IA32_FMASK, { field: "fmask", writable: 0xffff_ffffn, feature: "lm" });
+define("IA32_FS_BASE", IA32_FS_BASE, { special: "segment-base", check: "canonical", feature: "lm" });
+define("IA32_GS_BASE", IA32_GS_BASE, { special: "segment-base", check: "canonical", feature: "lm" });
+define("IA32_KERNEL_GS_BASE", IA32_KERNEL_GS_BASE, { field: "kernelGsBase", check: "canonical", feature: "lm" });
+define("IA32_TSC_AUX", IA32_TSC_AUX, { field: "tscAux", writable: 0xffff_ffffn, feature: "rdtscp" });
 
 /** Every register but the x2APIC's, by index. */
 export const MSRS: ReadonlyMap<number, Msr> = table;

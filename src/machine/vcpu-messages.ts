@@ -20,6 +20,8 @@ export interface VcpuThreadStart {
   readonly clock: ClockOrigin;
   /** The boot processor's first state; others have their reset state, and wait to be started. */
   readonly state: CpuState | undefined;
+  /** The CPU model by its canonical name. */
+  readonly model: string;
   readonly traceUnimplemented: boolean;
 }
 

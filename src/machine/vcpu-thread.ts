@@ -5,6 +5,7 @@
 
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
 import type { Vcpu } from "../cpu/vcpu.ts";
+import { parseCpuModel } from "../isa/cpu-models.ts";
 import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
@@ -36,7 +37,12 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
   const vcpu = new PortableVcpu(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
-    start.traceUnimplemented ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) } : {},
+    {
+      features: parseCpuModel(start.model).features,
+      ...(start.traceUnimplemented
+        ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) }
+        : {}),
+    },
   );
   if (start.state !== undefined) vcpu.state.load(start.state);
   const governor = new VcpuGovernor(start, {

@@ -8,10 +8,11 @@
 
 import { DEFAULT_DEBUG_EXIT, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
 import { FW_CFG_NAME_BYTES, type FwCfgFile } from "../devices/pc/fw-cfg.ts";
+import { parseCpuModel } from "../isa/cpu-models.ts";
 import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
 import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
 
-export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, screenText };
+export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
 
 /** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
@@ -45,6 +46,8 @@ export interface VmOptions {
   readonly engine: EngineName;
   /** Processors, 1 unless given. */
   readonly cpus?: number;
+  /** The processor: `MODEL[,+FEATURE][,-FEATURE]...` [isa/cpu-models.ts]; absent: x86-64-v2. */
+  readonly cpu?: string;
   /** Files that the guest finds by fw_cfg; names differ. */
   readonly fwCfg?: readonly FwCfgFile[];
   /** Where the port lies by which the guest may end the VM; absent: there is none. */

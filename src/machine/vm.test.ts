@@ -30,10 +30,10 @@ class FakeThread implements VcpuThread {
 
 const KERNEL = elfOf({ entry: 0x100000, segments: [{ physical: 0x100000, contents: new Uint8Array(16) }] });
 
-function make(kernel = KERNEL): { vm: VirtualMachine; thread: FakeThread } {
+function make(kernel = KERNEL, cpu = "x86-64-v2"): { vm: VirtualMachine; thread: FakeThread } {
   const thread = new FakeThread();
   const vm = new VirtualMachine(
-    { memoryBytes: 2 * MIN_RAM_BYTES, kernel, commandLine: "", engine: "wasm" },
+    { memoryBytes: 2 * MIN_RAM_BYTES, kernel, commandLine: "", engine: "wasm", cpu },
     {
       createEngine: () => ({ createThread: () => thread, kick: () => undefined, dispose: () => undefined }),
       decompress: async (bytes) => Promise.resolve(bytes),
@@ -51,6 +51,19 @@ test("an error that ends the thread is the VM's internal error, in one line, wit
   const message = "its thread ended by an error: RangeError: no such handler at all";
   assert.deepEqual(await vm.done, { kind: "internal-error", message, stack: error.stack });
   assert.equal(thread.terminated, 1);
+});
+
+test("the vCPU's thread is told the CPU model; one without long mode takes no 64-bit kernel", async () => {
+  const { vm, thread } = make(KERNEL, "x86-64-v2,+sha_ni,+aes");
+  await vm.start();
+  assert.equal(thread.started?.model, "x86-64-v2,+aes,+sha");
+  vm.stop();
+  const narrow = make(KERNEL, "x86-64-v2,-lm");
+  await assert.rejects(narrow.vm.start(), (error) => {
+    assert.ok(error instanceof IsolaError);
+    return error.code === "cpu-model-unfit" && /64-bit.*-lm.*no long mode; wanted/.test(error.message);
+  });
+  await assert.rejects(make(KERNEL, "x86-64-v3").vm.start(), /lacks its avx/);
 });
 
 test("what the thread says last is how the VM ended", async () => {

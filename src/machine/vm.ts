@@ -1,6 +1,9 @@
 /** A virtual machine: memory, board and kernel here, guest code on threads that its engine makes. */
 
+import { IsolaError } from "../base/errors.ts";
 import type { CpuState } from "../cpu/vcpu.ts";
+import { type CpuModel, DEFAULT_CPU_MODEL, parseCpuModel } from "../isa/cpu-models.ts";
+import { EFER_LME, IA32_EFER } from "../isa/msrs.ts";
 import type { OutsideInterrupts } from "../devices/interrupts/outside.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
@@ -56,6 +59,16 @@ const BUDGET_LOOK_MS = 5;
 /** A budget beyond is the same as none; it keeps the control word within 31 bits. */
 const MOST_PROCESSORS = 2000;
 
+/** Refuses a kernel that is entered in 64-bit mode by a processor that has none. */
+function requireLongMode({ name, features }: CpuModel, { msrs }: CpuState): void {
+  const long = ((msrs.get(IA32_EFER) ?? 0n) & BigInt(EFER_LME)) !== 0n;
+  if (!long || features.has("lm")) return;
+  throw new IsolaError({
+    code: "cpu-model-unfit",
+    message: `the kernel is a 64-bit one, and the CPU model ${name} has no long mode; wanted: a 32-bit kernel, or +lm`,
+  });
+}
+
 export class VirtualMachine implements Vm {
   readonly done: Promise<VmResult>;
   /** Until `start` has read them: a kernel of 50 MiB is not kept for nothing. */
@@ -93,6 +106,7 @@ export class VirtualMachine implements Vm {
     if (this.#options === undefined) throw new Error("a VM is started once");
     const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
     const { disks = [], entropy = false, engine: name, cpus = 1 } = this.#options;
+    const model = this.#options.cpu === undefined ? DEFAULT_CPU_MODEL : parseCpuModel(this.#options.cpu);
     this.#options = undefined;
     const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
@@ -129,6 +143,7 @@ export class VirtualMachine implements Vm {
         reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
         ...(initrd === undefined ? {} : { initrd }),
       });
+      requireLongMode(model, state);
     } catch (error) {
       engine.dispose();
       throw error;
@@ -151,6 +166,7 @@ export class VirtualMachine implements Vm {
         control: this.#control.buffer,
         clock: origin,
         state: cpu === 0 ? state : undefined,
+        model: model.name,
         traceUnimplemented: trace?.includes("unimplemented") === true,
       });
     }

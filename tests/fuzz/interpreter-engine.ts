@@ -1,6 +1,6 @@
 /** Ring 3 by the portable engine, through the contract that every vCPU keeps. */
 
-import { FEATURES } from "../../src/isa/cpuid-features.ts";
+import { FEATURES, type FeatureName } from "../../src/isa/cpuid-features.ts";
 import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
 import type { Vcpu, VcpuHost } from "../../src/cpu/vcpu.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
@@ -33,7 +33,7 @@ export class InterpreterEngine implements Ring3Engine {
   /** `create` makes the vCPU; by default the portable engine's, with all that it implements, offered or not. */
   constructor(
     create: (memory: GuestMemory, host: VcpuHost) => Vcpu = (memory, host) =>
-      new PortableVcpu(memory, host, { features: new Set(Object.keys(FEATURES)) }),
+      new PortableVcpu(memory, host, { features: new Set(Object.keys(FEATURES) as FeatureName[]) }),
   ) {
     const offset = this.#memory.regions[0]?.offset ?? 0;
     this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);

@@ -3,6 +3,7 @@
  * exception delivery, system registers.
  */
 
+import type { FeatureName } from "../../isa/cpuid-features.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { VcpuHost } from "../vcpu.ts";
 
@@ -20,6 +21,8 @@ export class GuestFault extends Error {
 }
 
 export interface EngineHost extends VcpuHost {
+  /** What the processor has, by CPUID's names. */
+  readonly features: ReadonlySet<FeatureName>;
   readonly memory: GuestMemory;
   /** Byte offset in the memory of this vCPU's state [isa/state.ts]. */
   readonly stateBase: number;

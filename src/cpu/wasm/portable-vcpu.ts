@@ -2,7 +2,8 @@
  * The portable engine's vCPU: interpreter, decoded code, memory core and system helpers under the contract of vcpu.ts.
  */
 
-import { OFFERED } from "../../isa/cpuid-features.ts";
+import { DEFAULT_CPU_MODEL } from "../../isa/cpu-models.ts";
+import type { FeatureName } from "../../isa/cpuid-features.ts";
 import { DECODE, Decoder } from "../../isa/decode.ts";
 import { ENGINE_HELPERS } from "../../isa/engine-helpers.ts";
 import { AC, IF, RF, TF } from "../../isa/flags.ts";
@@ -19,7 +20,7 @@ import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { Interpreter } from "./interpreter.ts";
 import { ARENA, EXIT, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
-import { createMemoryCore, type MemoryCore } from "./memory/memory-core.ts";
+import { createMemoryCore, type MemoryCore, type MemoryCoreImports } from "./memory/memory-core.ts";
 import { ACCESS, NON_CANONICAL_ERROR, PAGING } from "./memory/page-walk.ts";
 import { ATTRIBUTE, CR0, CR4, StateView } from "./state-view.ts";
 import { SystemUnit } from "./system/system-unit.ts";
@@ -35,8 +36,8 @@ const PAGE_BYTES = 4096;
 const STACK_REACH = 16n;
 
 export interface PortableOptions {
-  /** CPUID features whose instructions are decoded; absent: those that CPUID offers. */
-  readonly features?: ReadonlySet<string>;
+  /** What the processor has, by CPUID's names; absent: what the default model has. */
+  readonly features?: ReadonlySet<FeatureName>;
   /** Told of each instruction that raised #UD because the table lacks it. */
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
   /** Counts executions by record: `profile` then tells. */
@@ -70,7 +71,8 @@ export class PortableVcpu implements Vcpu {
     const hint = () => {
       this.#setWord(STATE.interruptHint, host.interrupts.pending() ? 1 : 0);
     };
-    this.#core = createMemoryCore(memory, {
+    const features = options.features ?? DEFAULT_CPU_MODEL.features;
+    const imports: MemoryCoreImports = {
       mmioRead: (address, bytes) => host.bus.readMmio(Number(address), bytes as AccessSize) | 0,
       mmioWrite: (address, bytes, value) => {
         const unsigned = bytes === 4 ? value >>> 0 : value & ((1 << (bytes * 8)) - 1);
@@ -80,14 +82,15 @@ export class PortableVcpu implements Vcpu {
       codeWrite: (place, bytes) => (this.#traces.written(place, bytes) ? 0 : 1),
       watched: (address, bytes, access) =>
         this.#system.breakpoints.accessed(address, bytes, (access & ACCESS.write) !== 0),
-    });
-    const engine = this.#engineHost(hint);
+    };
+    this.#core = createMemoryCore(memory, imports, { gigabytePages: features.has("pdpe1gb") });
+    const engine = this.#engineHost(hint, features);
     this.#system = new SystemUnit(engine, this.#view);
     const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine), ...x87Helpers(engine) }, (fault) =>
       this.#raise(fault),
     );
 
-    const decoder = new Decoder(INSTRUCTIONS, options.features ?? OFFERED);
+    const decoder = new Decoder(INSTRUCTIONS, features);
     const hot = hotSequences(decoder);
     this.#interpreter = new Interpreter(memory, this.#core, helpers, [...hot.values()], options.counts);
     this.#traces = new TraceCache(
@@ -341,11 +344,12 @@ export class PortableVcpu implements Vcpu {
     this.#setWord(STATE.faultError, fault.errorCode ?? 0);
   }
 
-  #engineHost(hint: () => void): EngineHost {
+  #engineHost(hint: () => void, features: ReadonlySet<FeatureName>): EngineHost {
     const { bus, interrupts, clock } = this.#host;
     return {
       memory: this.#memory,
       stateBase: STATE_BASE,
+      features,
       clock,
       bus: {
         readPort: (port, size) => {

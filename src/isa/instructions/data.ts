@@ -130,6 +130,14 @@ function compareExchange16(m: Semantics, dst: Operand): void {
   m.setSomeFlags(ZF, m.shl(equal, 6));
 }
 
+/** LAHF and SAHF: in 64-bit mode a feature of their own. */
+function flagsByte(name: string, opcode: string, effect: (m: Semantics) => void): Instruction[] {
+  return [
+    { name, forms: [`${opcode} i64`], effect },
+    { name, forms: [`${opcode} o64`], effect, feature: "lahf_lm" },
+  ];
+}
+
 export const DATA: readonly Instruction[] = [
   {
     name: "MOV",
@@ -205,6 +213,7 @@ export const DATA: readonly Instruction[] = [
       else compareExchange8(m, dst);
     },
     uses: ["long"],
+    wideFeature: "cx16",
   },
   {
     name: "BSWAP",
@@ -253,20 +262,8 @@ export const DATA: readonly Instruction[] = [
       m.setGpr(RDX, operandSize, m.shrS(value, operandSize === 64 ? 63 : 31));
     },
   },
-  {
-    name: "LAHF",
-    forms: ["9F"],
-    effect(m) {
-      m.setState(gprOffset(RAX) + 1, 8, m.or(m.arithmeticFlags(), 2));
-    },
-  },
-  {
-    name: "SAHF",
-    forms: ["9E"],
-    effect(m) {
-      m.setSomeFlags(SF | ZF | AF | PF | CF, m.state(gprOffset(RAX) + 1, 8));
-    },
-  },
+  ...flagsByte("LAHF", "9F", (m) => m.setState(gprOffset(RAX) + 1, 8, m.or(m.arithmeticFlags(), 2))),
+  ...flagsByte("SAHF", "9E", (m) => m.setSomeFlags(SF | ZF | AF | PF | CF, m.state(gprOffset(RAX) + 1, 8))),
   {
     name: "BOUND",
     forms: ["62 /r Gv,M i64"],

@@ -99,7 +99,9 @@ function build(): Instruction[] {
       const memoryName = x87Name(opcode, field << 3);
       if (memoryName !== undefined) {
         const effect = memoryEffect(opcode, field, !memoryName.startsWith("fn"));
-        found.push({ name: memoryName.toUpperCase(), forms: [`${code} /${field} M`], effect });
+        const name = memoryName.toUpperCase();
+        const feature = name.startsWith("FISTTP") ? { feature: "sse3" } : {};
+        found.push({ name, forms: [`${code} /${field} M`], effect, ...feature });
       }
       const names = Array.from({ length: 8 }, (_, i) => x87Name(opcode, 0xc0 | (field << 3) | i));
       const [first] = names;

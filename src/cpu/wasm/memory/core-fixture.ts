@@ -3,7 +3,7 @@
 import { gprOffset, STATE, type StateName } from "../../../isa/state.ts";
 import { GuestMemory } from "../../../memory/guest-memory.ts";
 import { CODE_MAP, STATE_BASE, TLB } from "../layout.ts";
-import { createMemoryCore, type MemoryCore } from "./memory-core.ts";
+import { createMemoryCore, type MemoryCore, type MemoryCoreImports } from "./memory-core.ts";
 import { PAGING } from "./page-walk.ts";
 
 const MIB = 1024 * 1024;
@@ -51,10 +51,10 @@ export class CoreFixture {
   /** Whether codeWrite forgets the page's code. */
   codeForgotten = false;
 
-  constructor(ramBytes = RAM_BYTES) {
+  constructor(ramBytes = RAM_BYTES, options: Parameters<typeof createMemoryCore>[2] = {}) {
     this.memory = GuestMemory.create(ramBytes);
     const ramOffset = this.memory.regions[0]?.offset ?? 0;
-    this.core = createMemoryCore(this.memory, {
+    const imports: MemoryCoreImports = {
       mmioRead: (address, bytes) => {
         this.device.push(`r${bytes} ${address.toString(16)}`);
         return this.deviceValues.shift() ?? 0;
@@ -70,7 +70,8 @@ export class CoreFixture {
         if (this.codeForgotten) this.markCode(physical, false);
         return this.codeForgotten ? 1 : 0;
       },
-    });
+    };
+    this.core = createMemoryCore(this.memory, imports, options);
     this.reset();
   }
 

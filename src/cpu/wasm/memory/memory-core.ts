@@ -50,10 +50,14 @@ export interface MemoryCoreImports {
   watched(address: bigint, bytes: number, access: number): void;
 }
 
-/** Builds and instantiates the core for one memory, with empty TLBs. */
-export function createMemoryCore(memory: GuestMemory, imports: MemoryCoreImports): MemoryCore {
+/** Builds and instantiates the core for one memory, with empty TLBs. `gigabytePages`: whether pages of 1 GiB exist. */
+export function createMemoryCore(
+  memory: GuestMemory,
+  imports: MemoryCoreImports,
+  { gigabytePages = true }: { readonly gigabytePages?: boolean } = {},
+): MemoryCore {
   const core = new CoreModule(memory);
-  const translate = defineTranslate(core);
+  const translate = defineTranslate(core, gigabytePages);
   const tlb = defineTlb(core);
   defineAccesses(core, translate, tlb.fill);
   defineCodeLookup(core, translate, tlb);

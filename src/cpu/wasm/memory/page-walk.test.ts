@@ -90,6 +90,17 @@ describe("4-level paging", () => {
     assert.equal(walk(LINEAR, READ), 0x4000_0000n | (LINEAR & 0x3fff_ffffn));
     assert.equal(fixture.get("walkShift"), 30n);
   });
+  test("without pages of 1 GiB their size bit is reserved; pages of 2 MiB stay", () => {
+    const old = new CoreFixture(undefined, { gigabytePages: false });
+    old.put(TOP, 1, BigInt(SECOND) | ALL);
+    old.put(SECOND, 2, 0x4000_0000n | ALL | PS);
+    old.paging("fourLevel", BigInt(TOP));
+    assert.equal(old.core.translate(LINEAR, READ), -1n);
+    assert.deepEqual(old.takeFault(), pageFault(LINEAR, 9));
+    old.put(SECOND, 2, BigInt(THIRD) | ALL);
+    old.put(THIRD, 3, 0x20_0000n | ALL | PS);
+    assert.equal(old.core.translate(LINEAR, READ), 0x20_0000n | (LINEAR & 0x1f_ffffn));
+  });
   test("bit 12 of a large page is PAT, not an address", () => {
     fixture.put(THIRD, 3, 0x20_0000n | ALL | PS | 0x1000n);
     assert.equal(walk(LINEAR & ~0x1f_ffffn, READ), 0x20_0000n);

@@ -110,7 +110,7 @@ function defineUpdateEntry(core: CoreModule): FunctionReference {
 }
 
 /** (linear i64, access i32) -> i64: the guest-physical address, or -1 with a fault in the state. */
-export function defineTranslate(core: CoreModule): FunctionReference {
+export function defineTranslate(core: CoreModule, gigabytePages = true): FunctionReference {
   const pageFault = definePageFault(core);
   const updateEntry = defineUpdateEntry(core);
   const f = core.define(["i64", "i32"], "i64", "translate");
@@ -206,6 +206,11 @@ export function defineTranslate(core: CoreModule): FunctionReference {
     );
     f.if(isZero(and(entry, PTE.present)), () => failWith(0));
     f.if(hasAny(entry, or(reserved, topReserved)), () => failWith(ERROR.present | ERROR.reserved));
+    if (!gigabytePages) {
+      // Then PS is reserved at this level too [SDM 3 table 4-16]; PAE's entries there have it reserved anyway.
+      const large = both(equal(shift, 30n), hasAny(entry, PTE.large));
+      f.if(large, () => failWith(ERROR.present | ERROR.reserved));
+    }
     f.if(isZero(pdpte), () => {
       f.set(rights, and(rights, entry));
       f.set(noExecute, or(noExecute, entry));

@@ -3,7 +3,7 @@
  * [SDM 3 §2.5, §2.6, §4.10.4, §10.8.5, §18.2]
  */
 
-import { featureOffered } from "../../../isa/cpuid-features.ts";
+import type { FeatureName } from "../../../isa/cpuid-features.ts";
 import { supportedXcr0 } from "../../../isa/cpuid.ts";
 import { EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE } from "../../../isa/msrs.ts";
 import { EXCEPTION } from "../../../isa/semantics.ts";
@@ -16,27 +16,36 @@ import type { SystemParts } from "./parts.ts";
 /** Bits of CR0 that are there; the others read as 0 and writes of their low half are ignored. */
 const CR0_BITS = (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG) >>> 0;
 
-/** Bits of CR4 that may be set: those whose feature is offered. */
-const CR4_BITS = (
-  [
-    [CR4.VME | CR4.PVI, "vme"],
-    [CR4.TSD, "tsc"],
-    [CR4.DE, "de"],
-    [CR4.PSE, "pse"],
-    [CR4.PAE, "pae"],
-    [CR4.MCE, "msr"],
-    [CR4.PGE, "pge"],
-    [CR4.PCE, "msr"],
-    [CR4.OSFXSR, "fxsr"],
-    [CR4.OSXMMEXCPT, "sse"],
-    [CR4.UMIP, "umip"],
-    [CR4.FSGSBASE, "fsgsbase"],
-    [CR4.PCIDE, "pcid"],
-    [CR4.OSXSAVE, "xsave"],
-    [CR4.SMEP, "smep"],
-    [CR4.SMAP, "smap"],
-  ] as const
-).reduce((mask, [bits, feature]) => (featureOffered(feature) ? mask | bits : mask), 0);
+/** Bits of CR4 by the feature without which they are reserved. */
+const CR4_BITS = [
+  [CR4.VME | CR4.PVI, "vme"],
+  [CR4.TSD, "tsc"],
+  [CR4.DE, "de"],
+  [CR4.PSE, "pse"],
+  [CR4.PAE, "pae"],
+  [CR4.MCE, "msr"],
+  [CR4.PGE, "pge"],
+  [CR4.PCE, "msr"],
+  [CR4.OSFXSR, "fxsr"],
+  [CR4.OSXMMEXCPT, "sse"],
+  [CR4.UMIP, "umip"],
+  [CR4.FSGSBASE, "fsgsbase"],
+  [CR4.PCIDE, "pcid"],
+  [CR4.OSXSAVE, "xsave"],
+  [CR4.SMEP, "smep"],
+  [CR4.SMAP, "smap"],
+] as const;
+/** The same for EFER. */
+const EFER_BITS = [
+  [EFER_SCE, "syscall"],
+  [EFER_LME | EFER_LMA, "lm"],
+  [EFER_NXE, "nx"],
+] as const;
+
+/** The bits whose features are there. */
+function bitsOf(table: readonly (readonly [number, FeatureName])[], features: ReadonlySet<FeatureName>): number {
+  return table.reduce((mask, [bits, feature]) => (features.has(feature) ? mask | bits : mask), 0);
+}
 
 /** CR3 above MAXPHYADDR, 40. */
 const CR3_RESERVED_HIGH = 0xffff_ff00;
@@ -73,8 +82,12 @@ export class ControlRegisters {
   readonly #host: EngineHost;
   readonly #view: StateView;
   readonly #parts: SystemParts;
+  readonly #cr4Bits: number;
+  readonly #eferBits: number;
 
   constructor(parts: SystemParts) {
+    this.#cr4Bits = bitsOf(CR4_BITS, parts.host.features);
+    this.#eferBits = bitsOf(EFER_BITS, parts.host.features);
     this.#parts = parts;
     this.#host = parts.host;
     this.#view = parts.view;
@@ -163,7 +176,7 @@ export class ControlRegisters {
   #writeCr4(value: bigint): void {
     const view = this.#view;
     const next = low32(value);
-    if (value > 0xffff_ffffn || (next & ~CR4_BITS) !== 0) refuse();
+    if (value > 0xffff_ffffn || (next & ~this.#cr4Bits) !== 0) refuse();
     if (view.longModeActive && (next & CR4.PAE) === 0) refuse();
     const changed = next ^ view.low(STATE.cr4);
     view.setHalves(STATE.cr4, next, 0);
@@ -183,9 +196,8 @@ export class ControlRegisters {
   /** EFER: LMA follows LME and PG, and is not software's to write. */
   writeEfer(value: bigint): void {
     const view = this.#view;
-    const allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     const next = low32(value);
-    if (value > 0xffff_ffffn || (next & ~allowed) !== 0) refuse();
+    if (value > 0xffff_ffffn || (next & ~this.#eferBits) !== 0) refuse();
     const before = view.low(STATE.efer);
     const changed = (next ^ before) & ~EFER_LMA;
     if ((changed & EFER_LME) !== 0 && (view.low(STATE.cr0) & CR0.PG) !== 0) refuse();
@@ -201,7 +213,7 @@ export class ControlRegisters {
     return this.#view.long(STATE.xcr0);
   }
   writeExtended(index: number, value: bigint): void {
-    const supported = supportedXcr0();
+    const supported = supportedXcr0(this.#host.features);
     const next = low32(value);
     const tooWide = BigInt.asUintN(64, value) > 0xffff_ffffn;
     if (index !== 0 || tooWide || (next & ~supported) !== 0 || (next & 1) === 0) refuse();

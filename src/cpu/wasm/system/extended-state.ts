@@ -28,10 +28,13 @@ const FDS = 20;
 export class ExtendedState {
   readonly #view: StateView;
   readonly #memory: LinearMemory;
+  /** XCR0 bits that may be set. */
+  readonly #supported: number;
   readonly #area = new Uint8Array(XSAVE_HEADER_END + YMM_AREA.bytes);
   readonly #words = new DataView(this.#area.buffer);
 
-  constructor({ view, memory }: SystemParts) {
+  constructor({ host, view, memory }: SystemParts) {
+    this.#supported = supportedXcr0(host.features);
     this.#view = view;
     this.#memory = memory;
   }
@@ -146,7 +149,7 @@ export class ExtendedState {
   }
 
   #enabled(requested: bigint): number {
-    return Number(BigInt.asUintN(32, requested)) & this.#view.low(STATE.xcr0) & supportedXcr0();
+    return Number(BigInt.asUintN(32, requested)) & this.#view.low(STATE.xcr0) & this.#supported;
   }
 }
 

@@ -1,5 +1,7 @@
 /** An EngineHost for unit tests: guest memory mapped one to one, no translation, recorded requests. */
 
+import { DEFAULT_CPU_MODEL } from "../../../isa/cpu-models.ts";
+import type { FeatureName } from "../../../isa/cpuid-features.ts";
 import { STATE } from "../../../isa/state.ts";
 import { GuestMemory, MIN_RAM_BYTES } from "../../../memory/guest-memory.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
@@ -11,6 +13,7 @@ const PF = 14;
 export class FakeHost implements EngineHost {
   readonly memory = GuestMemory.create(MIN_RAM_BYTES);
   readonly stateBase = STATE_BASE;
+  readonly features: ReadonlySet<FeatureName>;
   readonly view: StateView;
   readonly flushes: ("all" | "non-global" | bigint)[] = [];
   readonly exits: string[] = [];
@@ -27,7 +30,8 @@ export class FakeHost implements EngineHost {
   /** Addresses at and above it raise a page fault. */
   faultFrom = MIN_RAM_BYTES;
 
-  constructor() {
+  constructor(features = DEFAULT_CPU_MODEL.features) {
+    this.features = features;
     this.memory.bytes.fill(1, TLB.base, TLB.end);
     this.view = new StateView(this.memory, STATE_BASE);
     this.view.setLow("tlbBase", TLB.base);

@@ -2,6 +2,7 @@
 
 import {
   areMemoryTypes,
+  IA32_APIC_BASE,
   IA32_EFER,
   IA32_FS_BASE,
   IA32_PAT,
@@ -19,6 +20,8 @@ import type { ControlRegisters } from "./control-registers.ts";
 import type { SystemParts } from "./parts.ts";
 import type { Timestamp } from "./timestamp.ts";
 
+/** IA32_APIC_BASE.EXTD: reserved without x2APIC. */
+const APIC_BASE_X2APIC = 1n << 10n;
 /** Unknown registers that are remembered by index; a hostile guest may try them all. */
 const REMEMBERED = 256;
 
@@ -43,6 +46,13 @@ export class MsrAccess {
     throw new GuestFault(EXCEPTION.GP, 0);
   }
 
+  /** The register of this index, unless it belongs to a feature that the processor lacks. */
+  #find(index: number): Msr | undefined {
+    const msr = MSRS.get(index);
+    if (msr?.feature !== undefined && !this.#host.features.has(msr.feature)) this.#refuse(index);
+    return msr;
+  }
+
   /** Whether the interrupt controller keeps the register. */
   #isInterrupts(index: number, msr: Msr | undefined): boolean {
     return msr?.special === "interrupts" || (index >= X2APIC_FIRST && index <= X2APIC_LAST);
@@ -51,7 +61,7 @@ export class MsrAccess {
   /** The value, unsigned; #GP(0) for an unknown register. */
   read(ecx: number): bigint {
     const index = ecx >>> 0;
-    const msr = MSRS.get(index);
+    const msr = this.#find(index);
     if (this.#isInterrupts(index, msr)) {
       const value = this.#host.interrupts.readMsr(index);
       if (value === undefined) this.#refuse(index);
@@ -73,8 +83,10 @@ export class MsrAccess {
   write(ecx: number, signed: bigint): void {
     const index = ecx >>> 0;
     const value = BigInt.asUintN(64, signed);
-    const msr = MSRS.get(index);
+    const msr = this.#find(index);
     if (this.#isInterrupts(index, msr)) {
+      const extended = index === IA32_APIC_BASE && (value & APIC_BASE_X2APIC) !== 0n;
+      if (extended && !this.#host.features.has("x2apic")) this.#refuse(index);
       const given = index === IA32_TSC_DEADLINE ? this.#timestamp.deadlineFromGuest(value) : value;
       if (!this.#host.interrupts.writeMsr(index, given)) this.#refuse(index);
       return;

@@ -180,13 +180,18 @@ export class SystemUnit {
 
   #identify(leaf: number, subleaf: number): ReturnType<typeof cpuid> {
     const { host, view } = this.#parts;
-    return cpuid(leaf >>> 0, subleaf >>> 0, {
-      ...this.#place,
-      tscHz: host.clock.tscHz,
-      osxsave: (view.low(STATE.cr4) & CR4.OSXSAVE) !== 0,
-      apicEnabled: ((host.interrupts.readMsr(IA32_APIC_BASE) ?? 0n) & APIC_BASE_ENABLE) !== 0n,
-      xcr0: view.low(STATE.xcr0),
-    });
+    return cpuid(
+      leaf >>> 0,
+      subleaf >>> 0,
+      {
+        ...this.#place,
+        tscHz: host.clock.tscHz,
+        osxsave: (view.low(STATE.cr4) & CR4.OSXSAVE) !== 0,
+        apicEnabled: ((host.interrupts.readMsr(IA32_APIC_BASE) ?? 0n) & APIC_BASE_ENABLE) !== 0n,
+        xcr0: view.low(STATE.xcr0),
+      },
+      host.features,
+    );
   }
 
   #segmentHelpers() {
