@@ -53,7 +53,7 @@ class KvmEngine implements VmEngine {
   readonly #kickers: Kicker[] = [];
   #disposed = false;
 
-  constructor({ memory, cpus }: EngineRequest) {
+  constructor({ memory, cpus, model }: EngineRequest) {
     const sys = linuxSys();
     this.memory = memory;
     using stack = new DisposableStack();
@@ -69,7 +69,11 @@ class KvmEngine implements VmEngine {
     createInterrupts(sys, this.#vm.fd);
     giveMemory(this.#vm, memory);
     this.outside = new KvmInterrupts(sys, this.#vm.fd);
-    const features = hostFeatures(this.#kvm.supportedCpuid(), this.#kvm.capability("TSC_DEADLINE_TIMER") > 0);
+    const features = hostFeatures(
+      this.#kvm.supportedCpuid(),
+      this.#kvm.capability("TSC_DEADLINE_TIMER") > 0,
+      model.features,
+    );
     for (let cpu = 0; cpu < cpus; cpu++) {
       const vcpu = stack.use(this.#vm.createVcpu(cpu));
       this.#vcpus.push(vcpu);

@@ -45,6 +45,7 @@ export interface EngineRequest {
   readonly name: EngineName;
   readonly memory: GuestMemory;
   readonly cpus: number;
+  readonly model: CpuModel;
 }
 
 /** What a VM needs of the place where it runs. */
@@ -111,7 +112,7 @@ export class VirtualMachine implements Vm {
     const origin: ClockOrigin = clockOrigin(bootTime);
     this.#clock = new HostClock(origin);
     const memory = GuestMemory.create(memoryBytes);
-    const engine = this.#place.createEngine({ name, memory, cpus });
+    const engine = this.#place.createEngine({ name, memory, cpus, model });
     this.#engine = engine;
     const { outside } = engine;
     const config: BoardConfig = {

@@ -4,7 +4,7 @@
  */
 
 import { type CpuidContext, type CpuidResult, cpuid, KVM_LEAF } from "../../isa/cpuid.ts";
-import { FEATURES, type FeatureName, OFFERED } from "../../isa/cpuid-features.ts";
+import { FEATURES, type FeatureName } from "../../isa/cpuid-features.ts";
 import { KVM_CPUID2, KVM_CPUID_ENTRY2 } from "./abi.ts";
 
 const SIGNIFICANT_INDEX = 1;
@@ -64,7 +64,7 @@ function writeEntries(entries: readonly Entry[]): Uint8Array {
 export function hostFeatures(
   supported: Uint8Array,
   tscDeadline: boolean,
-  wanted: ReadonlySet<FeatureName> = OFFERED,
+  wanted: ReadonlySet<FeatureName>,
 ): Set<FeatureName> {
   const entries = readEntries(supported);
   return new Set(
