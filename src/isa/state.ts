@@ -107,6 +107,13 @@ export const STATE = {
   /** Left by the last page walk: log2 of the page's size, and whether it may be entered for writing. */
   walkShift: field("i32"),
   walkWritable: field("i32"),
+  /** 1 where it is global: its entries stay when CR3 is written. */
+  walkGlobal: field("i32"),
+  /** PAE's page-directory-pointer-table entries, as they were when CR3 was last loaded [SDM 3 §4.4.1]. */
+  pdpte0: field("i64"),
+  pdpte1: field("i64"),
+  pdpte2: field("i64"),
+  pdpte3: field("i64"),
 
   cr0: field("i64"),
   cr2: field("i64"),

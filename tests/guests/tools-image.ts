@@ -1,15 +1,11 @@
 /**
  * An initramfs with programs of Debian's as they are in their packages: what an unmodified user space asks of the
- * virtual hardware. The packages come through apt once; the archive then lies in the cache beside isola's images.
+ * virtual hardware.
  *
  * Its console is a shell without prompt and echo that reads commands line by line; `ToolsGuest` speaks to it.
  */
 
-import { createHash } from "node:crypto";
-import { Apt, type PackageRecord } from "../../src/images/apt.ts";
-import { CpioWriter } from "../../src/images/cpio.ts";
-import { readDeb } from "../../src/images/deb.ts";
-import { cached } from "./cached.ts";
+import { debianInitramfs } from "./debian-initramfs.ts";
 
 const PROGRAMS = [
   "busybox-static",
@@ -45,55 +41,14 @@ dash -s </dev/console 2>&1 | busybox cat
 busybox poweroff -f
 `;
 
-/** All packages that the programs need, each once; what no package is named is virtual and left out. */
-async function resolvePackages(apt: Apt): Promise<PackageRecord[]> {
-  // A program of ours that is missing is an error with its reason.
-  await apt.show(PROGRAMS[0]);
-  const records = new Map<string, PackageRecord | undefined>();
-  let names: readonly string[] = PROGRAMS;
-  while (names.length > 0) {
-    const found = await apt.showAll(names);
-    for (const name of names) records.set(name, found.get(name));
-    const wanted = new Set([...found.values()].flatMap(({ depends }) => depends));
-    names = [...wanted].filter((name) => !records.has(name) && !LEFT_OUT.test(name));
-  }
-  const missing = PROGRAMS.filter((name) => records.get(name) === undefined);
-  if (missing.length > 0) throw new Error(`the host's apt sources have no package ${missing.join(", ")}`);
-  return [...records.values()].filter((record) => record !== undefined);
-}
-
-async function build(directory: string): Promise<Uint8Array> {
-  const apt = await Apt.create({ directory });
-  const cpio = new CpioWriter();
-  for (const path of ["dev", "proc", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"]) cpio.directory(path);
-  // Packages of both times, before and after /bin became /usr/bin, end in the same place.
-  for (const path of ["bin", "sbin", "lib", "lib64"]) cpio.symlink(path, `usr/${path}`);
-  cpio.node("dev/console", "character", 5, 1).node("dev/null", "character", 1, 3, 0o666);
-  cpio.file("init", INIT, 0o755);
-  const records = await resolvePackages(apt);
-  for (const [name, deb] of await apt.downloadAll(records)) {
-    const files = new Map<string, Uint8Array>();
-    const place = (path: string): string => path.replace(/^(bin|sbin|lib|lib64)\//, "usr/$1/");
-    for await (const { path, type, mode, bytes, linkPath } of readDeb(deb)) {
-      const target = place(path);
-      if (USELESS_FILE.test(target)) continue;
-      if (name === "coreutils" && !COREUTILS.test(target)) continue;
-      if (type === "file") {
-        files.set(target, bytes);
-        cpio.file(target, bytes, mode);
-      } else if (type === "hardlink") {
-        cpio.file(target, files.get(place(linkPath.replace(/^\.\//, ""))) ?? new Uint8Array(0), mode);
-      } else if (type === "symlink") {
-        cpio.symlink(target, linkPath);
-      }
-    }
-  }
-  return cpio.finish();
-}
-
 /** The initramfs, made at the first call on this machine. */
 export function toolsInitramfs(): Promise<Uint8Array> {
-  // Another recipe is another file.
-  const recipe = [INIT, ...PROGRAMS, LEFT_OUT, USELESS_FILE, COREUTILS].join("\n");
-  return cached(`tools-${createHash("sha256").update(recipe).digest("hex").slice(0, 12)}.cpio`, build);
+  return debianInitramfs({
+    name: "tools",
+    init: INIT,
+    programs: PROGRAMS,
+    leftOut: LEFT_OUT,
+    useless: USELESS_FILE,
+    only: { coreutils: COREUTILS },
+  });
 }

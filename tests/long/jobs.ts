@@ -62,4 +62,14 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/guests/memtest/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
+  {
+    name: "verify",
+    about: "stress-ng's stressors under --verify and Python's own tests of its numbers, in a Debian guest of 512 MiB",
+    target: 11,
+    chunk: 11,
+    slice: 2,
+    limitSeconds: 7200,
+    args: (seed, count) => ["tests/guests/verify/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
 ];

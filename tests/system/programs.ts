@@ -6,6 +6,7 @@ import { DEBUG } from "./cases/debug.ts";
 import { DELIVERY } from "./cases/delivery.ts";
 import { EXCEPTIONS } from "./cases/exceptions.ts";
 import { DEVICE_INTERRUPTS, LOCAL_INTERRUPTS, NON_MASKABLE } from "./cases/interrupts.ts";
+import { LEGACY_PAGING } from "./cases/legacy-paging.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { PROTECTED, PROTECTED_SEGMENTS, PROTECTED_TRANSFERS } from "./cases/protected.ts";
 import { RETURNS } from "./cases/returns.ts";
@@ -52,6 +53,7 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("protected", PROTECTED),
   longMode("protected-segments", PROTECTED_SEGMENTS),
   longMode("protected-transfers", PROTECTED_TRANSFERS),
+  longMode("legacy-paging", LEGACY_PAGING),
   longMode("tasks", TASKS),
   longMode("task-faults", TASK_FAULTS),
 ];

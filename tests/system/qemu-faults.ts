@@ -4,7 +4,7 @@
  */
 
 import { BREAKPOINT_QEMU_FAULTS } from "./qemu-faults-breakpoints.ts";
-import { TASK_QEMU_FAULTS } from "./qemu-faults-tasks.ts";
+import { LEGACY_QEMU_FAULTS } from "./qemu-faults-legacy.ts";
 
 export interface FaultGroup {
   readonly why: string;
@@ -31,7 +31,7 @@ const withCode = (result: string, fix: (code: number) => number): string =>
   result.replace(/ e=(\w+)/, (_, code: string) => ` e=${fix(Number.parseInt(code, 16)).toString(16)}`);
 
 export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
-  ...TASK_QEMU_FAULTS,
+  ...LEGACY_QEMU_FAULTS,
   ...BREAKPOINT_QEMU_FAULTS,
   exceptions: [
     {

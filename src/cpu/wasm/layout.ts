@@ -7,8 +7,9 @@ const MIB = 1024 * KIB;
 export const STATE_BASE = 4 * KIB;
 
 /**
- * The software TLB: for each view a table for reads, then one for writes. An entry is {tag i64, addend i32, pad}: the
- * tag is the linear page address, and linear + addend is the place in the memory. A tag that matches nothing is 1.
+ * The software TLB: for each view a table for reads, then one for writes. An entry is {tag i64, addend i32, global i32}:
+ * the tag is the linear page address, and linear + addend is the place in the memory. A tag that matches nothing is 1;
+ * a translation that stays when CR3 is written has 1 as `global`.
  */
 export const TLB = {
   base: 64 * KIB,
@@ -28,6 +29,8 @@ export const TLB_LOG = { base: 512 * KIB, capacity: 1024, count: 516 * KIB } as 
 export const LARGE_PAGES = { base: 520 * KIB, bytes: 4 * KIB } as const;
 /** Instruction-fetch TLB: {tag i64, physical page i64}. */
 export const FETCH_TLB = { base: 528 * KIB, entries: 256, entryBytes: 16 } as const;
+/** By entry of it a byte: 1 where the translation is global. */
+export const FETCH_GLOBAL = 532 * KIB;
 /** Jump cache: {RIP i64, record i32, jumpContext i32}. */
 export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 

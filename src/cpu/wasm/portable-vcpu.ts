@@ -381,7 +381,8 @@ export class PortableVcpu implements Vcpu {
       },
       flushTlb: (scope) => {
         if (typeof scope === "bigint") this.#core.flushPage(BigInt.asIntN(64, scope));
-        else this.#core.flushAll();
+        else if (scope === "all") this.#core.flushAll();
+        else this.#core.flushNonGlobal();
         this.#forgetJumps();
       },
       forgetCode: () => this.#traces.clear(),
@@ -402,6 +403,7 @@ export class PortableVcpu implements Vcpu {
     this.#words[TLB_LOG.count >> 2] = 0;
     this.#core.flushAll();
     this.#system.breakpoints.update();
+    this.#system.loadDirectoryPointers();
     this.#viewChanged();
     this.#traces.clear();
   }

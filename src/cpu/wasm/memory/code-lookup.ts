@@ -1,7 +1,7 @@
 /** Finding decoded code: instruction fetch through its own TLB, the table of traces, the jump cache. */
 
 import type { CodeWriter } from "../../../wasm/code.ts";
-import { FETCH_TLB, JUMP_CACHE, TRACE_HASH, TRACE_KEY } from "../layout.ts";
+import { FETCH_GLOBAL, FETCH_TLB, JUMP_CACHE, TRACE_HASH, TRACE_KEY } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   add,
@@ -56,6 +56,7 @@ function defineFetch(core: CoreModule, translate: FunctionReference, tlb: Tlb): 
   f.returnIf(equal(physical, FAULTED), FAULTED);
   f.store("i64.store", entry, tag, FETCH_TLB.base);
   f.store("i64.store", entry, and(physical, PAGE_MASK), FETCH_TLB.base + 8);
+  f.store("i32.store8", shiftRight(entry, 4), state("walkGlobal"), FETCH_GLOBAL);
   f.call(tlb.noteLarge, linear);
   f.return(physical);
   return f;

@@ -108,7 +108,15 @@ export class CoreFixture {
   paging(mode: keyof typeof PAGING, cr3: bigint): void {
     this.set("pagingMode", PAGING[mode]);
     this.set("cr3", cr3);
+    if (mode === "pae") this.loadDirectoryPointers();
     this.core.flushAll();
+  }
+  /** As a write of CR3 does. */
+  loadDirectoryPointers(): void {
+    const at = Number(this.get("cr3") & 0xffff_ffe0n);
+    for (const [i, name] of (["pdpte0", "pdpte1", "pdpte2", "pdpte3"] as const).entries()) {
+      this.set(name, BigInt.asIntN(64, this.entry(at, i)));
+    }
   }
   useView(view: number): void {
     this.set("cpl", view === USER_VIEW ? 3 : 0);

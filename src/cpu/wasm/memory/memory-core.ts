@@ -32,6 +32,8 @@ export interface MemoryCore {
   /** The record of the trace at a linear address, 0 where none is decoded or the fetch faults. */
   lookup(rip: bigint): number;
   flushAll(): void;
+  /** All but global translations. */
+  flushNonGlobal(): void;
   flushPage(address: bigint): void;
   /** Elements moved, upwards; 0 where the first one needs a single step. */
   repMovs(elementBytes: number, count: bigint, dst: bigint, src: bigint): bigint;

@@ -143,6 +143,7 @@ function request(scenario: Scenario, cr3: bigint, access: Scenario["accesses"][n
   return {
     ...scenario.controls,
     mode: scenario.mode,
+    pdptes: (["pdpte0", "pdpte1", "pdpte2", "pdpte3"] as const).map((name) => fixture.get(name)),
     cr3,
     linear: scenario.linear,
     write: access.kind === "write",

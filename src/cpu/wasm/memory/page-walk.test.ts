@@ -283,10 +283,18 @@ describe("PAE paging", () => {
     fixture.set("efer", EFER_NXE);
     for (const bit of [1n, 2n, 5n, 7n, 8n, 40n, 63n]) {
       fixture.put(CR3, 2, BigInt(THIRD) | P | (1n << bit));
+      fixture.loadDirectoryPointers();
       assert.deepEqual(walk(LINEAR, READ), pageFault(LINEAR, 9), `bit ${bit}`);
     }
     fixture.put(CR3, 2, BigInt(THIRD) | P | 0xe18n);
+    fixture.loadDirectoryPointers();
     assert.equal(walk(LINEAR, READ), PAGE | 0x567n);
+  });
+  test("a PDPTE counts as it was when CR3 was loaded", () => {
+    fixture.put(CR3, 2, 0n);
+    assert.equal(walk(LINEAR, READ), PAGE | 0x567n);
+    fixture.loadDirectoryPointers();
+    assert.deepEqual(walk(LINEAR, READ), pageFault(LINEAR, 0));
   });
   test("NX works as in 4-level paging", () => {
     fixture.put(LAST, 4, PAGE | ALL | NX);

@@ -2,12 +2,14 @@
  * The page walker: linear to guest-physical addresses, with all rights, reserved bits and A/D flags, in 4-level, PAE and
  * 32-bit ("two-level") paging and with none. [SDM 3 §4.2-4.8]
  *
- * Deviations, none of which a kernel relies on: PAE's four PDPTEs are read from memory at each walk, and reserved bits in
- * them raise #PF, as AMD's processors do; Intel's load them, and raise #GP, when CR3 is written. A paging structure
- * outside RAM reads as all ones, like any unclaimed address. The flags are set by plain stores: one vCPU only.
+ * PAE's four PDPTEs are those loaded with CR3 [system/page-directory.ts]. Deviations, none of which a kernel relies on: a
+ * paging structure outside RAM reads as all ones, like any unclaimed address; the flags are set by plain stores: one vCPU
+ * only.
  */
 
 import { EXCEPTION } from "../../../isa/semantics.ts";
+import { STATE } from "../../../isa/state.ts";
+import { STATE_BASE } from "../layout.ts";
 import type { CoreModule } from "./core-module.ts";
 import {
   add,
@@ -44,7 +46,15 @@ export const NON_CANONICAL_ERROR = 0x10000;
 /** Values of `pagingMode` in the state. */
 export const PAGING = { none: 0, twoLevel: 1, pae: 2, fourLevel: 3 } as const;
 
-const PTE = { present: 1n, writable: 2n, user: 4n, accessed: 0x20n, dirty: 0x40n, large: 0x80n } as const;
+const PTE = {
+  present: 1n,
+  writable: 2n,
+  user: 4n,
+  accessed: 0x20n,
+  dirty: 0x40n,
+  large: 0x80n,
+  global: 0x100n,
+} as const;
 const NX = 1n << 63n;
 /** Error code of #PF [SDM 3 §4.7]. */
 const ERROR = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;
@@ -60,6 +70,7 @@ const PDPTE_RESERVED = NX | 0x1e6n;
 
 const CR0_WP = 1n << 16n;
 const CR4_PSE = 1n << 4n;
+const CR4_PGE = 1n << 7n;
 const CR4_SMEP = 1n << 20n;
 const CR4_SMAP = 1n << 21n;
 const EFER_NXE = 1n << 11n;
@@ -148,6 +159,7 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
   f.if(isZero(mode), () => {
     f.setState("walkShift", 12);
     f.setState("walkWritable", 1);
+    f.setState("walkGlobal", 0);
     f.return(and(linear, 0xffff_ffffn));
   });
   f.set(user, both(equal(state("cpl"), 3), isZero(and(access, ACCESS.system))));
@@ -178,7 +190,6 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
         },
         () => {
           f.set(shift, 30n);
-          f.set(table, and(state("cr3"), 0xffff_ffe0n));
           f.set(reserved, PAE_RESERVED);
           f.set(topReserved, PDPTE_RESERVED);
           f.set(pdpte, 1);
@@ -192,7 +203,11 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
 
   f.loop((again) => {
     const index = and(shiftRight(linear, shift), sub(shiftLeft(1n, indexBits), 1n));
-    f.set(place, call(core.place, add(table, mul(index, entryBytes))));
+    f.if(
+      pdpte,
+      () => f.set(place, low32(add(mul(index, entryBytes), BigInt(STATE_BASE + STATE.pdpte0.offset)))),
+      () => f.set(place, call(core.place, add(table, mul(index, entryBytes)))),
+    );
     f.if(
       isTwoLevel,
       () => {
@@ -263,6 +278,7 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
   // What the TLB may remember: the page's size, and whether it may be written without another walk.
   f.setState("walkShift", low32(shift));
   f.setState("walkWritable", both(canWrite, hasAny(entry, PTE.dirty)));
+  f.setState("walkGlobal", both(hasAny(entry, PTE.global), hasAny(state("cr4"), CR4_PGE)));
   const offsetMask = xor(shiftLeft(-1n, shift), -1n);
   f.return(or(and(and(entry, ADDRESS_MASK), shiftLeft(-1n, shift)), and(linear, offsetMask)));
   return f;

@@ -4,6 +4,8 @@
  */
 
 export interface WalkRequest {
+  /** PAE's directory pointers as they were loaded with CR3. */
+  readonly pdptes?: readonly bigint[];
   readonly mode: "none" | "twoLevel" | "pae" | "fourLevel";
   readonly cr3: bigint;
   readonly linear: bigint;
@@ -121,7 +123,8 @@ export function referenceWalk(request: WalkRequest, memory: PhysicalMemory): Wal
   for (const level of levels(request)) {
     const index = (linear >> level.shift) & (bit(level.bits) - 1n);
     const address = table + index * BigInt(bytes);
-    const entry = memory.read(address, bytes);
+    const loaded = level.plain ? undefined : request.pdptes?.[Number(index)];
+    const entry = loaded ?? memory.read(address, bytes);
     if (!has(entry, 0n)) return fault(0);
     if ((entry & level.reserved(entry)) !== 0n) return fault(9);
     if (level.plain) {

@@ -18,6 +18,8 @@ import {
 } from "./core-fixture.ts";
 
 const ALL = P | RW | US;
+const G = 1n << 8n;
+const CR4_PGE = 1n << 7n;
 const TABLES = [0x10000, 0x11000, 0x12000, 0x13000] as const;
 const [TOP, SECOND, THIRD, LAST] = TABLES;
 const VIEWS = [SUPERVISOR_VIEW, LIFTED_VIEW, USER_VIEW];
@@ -150,6 +152,43 @@ describe("flush", () => {
     assert.equal(core.fetch(0x3008n), 0x103008n, "not flushed, so not walked again");
     core.flushAll();
     assert.equal(core.fetch(0x3008n), 0x150008n);
+  });
+  for (const count of [4, 300, 511]) {
+    test(`of all but global ones, ${count} pages in each view`, () => {
+      const pages = range(count);
+      const global = (page: bigint) => page % 0x3000n === 0n;
+      for (const page of pages.filter(global)) {
+        const index = Number(page >> 12n);
+        fixture.put(LAST, index, fixture.entry(LAST, index) | G);
+      }
+      fixture.set("cr4", CR4_PGE);
+      fillAll(pages);
+      for (const page of pages) core.fetch(page);
+      // Twice: the log must still hold what stayed.
+      for (const left of [global, global]) {
+        core.flushNonGlobal();
+        for (const page of pages) {
+          for (const view of VIEWS) {
+            const found = left(page) ? 0x100000 + Number(page) : undefined;
+            assert.equal(fixture.tlb(page, "read", view), found);
+            assert.equal(fixture.tlb(page, "write", view), found);
+          }
+        }
+      }
+      for (const page of pages) fixture.put(LAST, Number(page >> 12n), 0n);
+      // Of 511 pages some share an entry of the smaller table for fetches; the last ones are in it.
+      for (const page of pages.slice(-4)) assert.equal(core.fetch(page) === -1n, !global(page));
+      fixture.takeFault();
+      core.flushAll();
+      assertForgotten(pages);
+      assert.equal(core.fetch(pages.findLast(global) ?? 0n), -1n);
+    });
+  }
+  test("without CR4.PGE nothing is global", () => {
+    fixture.put(LAST, 1, fixture.entry(LAST, 1) | G);
+    fillAll(range(2));
+    core.flushNonGlobal();
+    assertForgotten(range(2));
   });
   for (const [name, table, index, entry, far] of [
     ["2 MiB", THIRD, 1, 0x20_0000n, 0x20_0000n],

@@ -4,8 +4,8 @@
  * A page that holds decoded code is never entered for writing, so that every write to it takes the slow path.
  */
 
-import { FETCH_TLB, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
-import { type CoreModule, PAGE_MASK } from "./core-module.ts";
+import { FETCH_GLOBAL, FETCH_TLB, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
+import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   above,
   add,
@@ -22,6 +22,7 @@ import {
   load,
   low32,
   mul,
+  notEqual,
   shiftLeft,
   shiftRight,
   state,
@@ -86,6 +87,7 @@ function defineFill(core: CoreModule, noteLarge: FunctionReference): FunctionRef
   const enter = (table: number) => {
     f.store("i64.store", entry, page, table);
     f.store("i32.store", entry, sub(place, low32(linear)), table + 8);
+    f.store("i32.store", entry, state("walkGlobal"), table + 12);
   };
   enter(0);
   f.if(both(state("walkWritable"), isZero(core.holdsCode(place))), () => enter(TLB.writeDelta));
@@ -126,6 +128,64 @@ function defineFlushAll(core: CoreModule): FunctionReference {
   return f;
 }
 
+/**
+ * Forgets what is not global, as a write of CR3 does. The log keeps the entries that stay; where it ran over, all tables
+ * are gone through, and it begins anew. Which regions have large pages is not forgotten: it may say yes too often.
+ */
+function defineFlushNonGlobal(core: CoreModule): void {
+  const f = core.define([], undefined, "flushNonGlobal");
+  const count = f.local("i32");
+  const entry = f.local("i32");
+  const index = f.local("i32");
+  const kept = f.local("i32");
+  /** Forgets an entry of both tables unless it is global; logs it if one of them stays. */
+  const sift = () => {
+    for (const table of [0, TLB.writeDelta]) {
+      f.if(notEqual(load("i32.load", entry, table + 12), 1), () => f.store("i64.store", entry, NO_TAG, table));
+    }
+    const stays = (table: number) => isZero(and(load("i32.load", entry, table), PAGE_BYTES - 1));
+    f.if(both(either(stays(0), stays(TLB.writeDelta)), below(kept, TLB_LOG.capacity)), () => {
+      f.store("i32.store", shiftLeft(kept, LOG_ENTRY_SHIFT), entry, TLB_LOG.base);
+      f.set(kept, add(kept, 1));
+    });
+  };
+  f.set(count, load("i32.load", 0, TLB_LOG.count));
+  f.if(
+    above(count, TLB_LOG.capacity),
+    () => {
+      for (let view = 0; view < TLB.views; view++) {
+        f.set(entry, TLB.base + view * TLB.viewBytes);
+        f.loop((again) => {
+          sift();
+          f.set(entry, add(entry, TLB.entryBytes));
+          again(below(entry, TLB.base + view * TLB.viewBytes + TLB.writeDelta));
+        });
+      }
+      // A log that is full may lack some.
+      f.if(equal(kept, TLB_LOG.capacity), () => f.set(kept, TLB_LOG.capacity + 1));
+    },
+    () => {
+      f.if(count, () => {
+        f.loop((again) => {
+          f.set(entry, load("i32.load", shiftLeft(index, LOG_ENTRY_SHIFT), TLB_LOG.base));
+          sift();
+          f.set(index, add(index, 1));
+          again(below(index, count));
+        });
+      });
+    },
+  );
+  f.store("i32.store", 0, kept, TLB_LOG.count);
+  f.set(index, 0);
+  f.loop((again) => {
+    f.if(isZero(load("i32.load8_u", index, FETCH_GLOBAL)), () => {
+      f.store("i64.store", shiftLeft(index, 4), -1n, FETCH_TLB.base);
+    });
+    f.set(index, add(index, 1));
+    again(below(index, FETCH_TLB.entries));
+  });
+}
+
 /** (linear i64): forgets one page in every view; all of them where it may lie in a large page. */
 function defineFlushPage(core: CoreModule, largeSlot: FunctionReference, flushAll: FunctionReference): void {
   const f = core.define(["i64"], undefined, "flushPage");
@@ -150,6 +210,7 @@ export function defineTlb(core: CoreModule): Tlb {
   const noteLarge = defineNoteLarge(core, largeSlot);
   const fill = defineFill(core, noteLarge);
   const flushAll = defineFlushAll(core);
+  defineFlushNonGlobal(core);
   defineFlushPage(core, largeSlot, flushAll);
   return { fill, noteLarge, flushAll };
 }

@@ -10,7 +10,7 @@ import { EXCEPTION } from "../../../isa/semantics.ts";
 import { STATE } from "../../../isa/state.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
 import { CR0, CR4, CS, type StateView, TR } from "../state-view.ts";
-import { loadPageDirectory } from "./page-directory.ts";
+import { loadDirectoryPointers, loadPageDirectory } from "./page-directory.ts";
 import type { SystemParts } from "./parts.ts";
 
 /** Bits of CR0 that are there; the others read as 0 and writes of their low half are ignored. */
@@ -46,6 +46,10 @@ const EFER_BITS = [
 function bitsOf(table: readonly (readonly [number, FeatureName])[], features: ReadonlySet<FeatureName>): number {
   return table.reduce((mask, [bits, feature]) => (features.has(feature) ? mask | bits : mask), 0);
 }
+
+/** Changes of CR0 and CR4 that load PAE's directory pointers anew. [SDM 3 §4.4.1] */
+const CR0_LOADS_PDPTES = (CR0.PG | CR0.CD | CR0.NW) >>> 0;
+const CR4_LOADS_PDPTES = CR4.PSE | CR4.PAE | CR4.PGE | CR4.SMEP;
 
 /** CR3 above MAXPHYADDR, 40. */
 const CR3_RESERVED_HIGH = 0xffff_ff00;
@@ -153,6 +157,8 @@ export class ControlRegisters {
         view.setLow(STATE.efer, efer | EFER_LMA);
       }
     }
+    const pae = (view.low(STATE.cr4) & CR4.PAE) !== 0 && (view.low(STATE.efer) & EFER_LMA) === 0;
+    if (pae && has(CR0.PG) && (changed & CR0_LOADS_PDPTES) !== 0) this.#reloadDirectoryPointers();
     view.setHalves(STATE.cr0, next, 0);
     if ((changed & (CR0.PG | CR0.PE | CR0.WP)) !== 0) this.#host.flushTlb("all");
     // Leaving protected mode leaves ring 0 only: CPL is 0 already. Entering it keeps CPL 0.
@@ -179,10 +185,17 @@ export class ControlRegisters {
     if (value > 0xffff_ffffn || (next & ~this.#cr4Bits) !== 0) refuse();
     if (view.longModeActive && (next & CR4.PAE) === 0) refuse();
     const changed = next ^ view.low(STATE.cr4);
+    const paging = (view.low(STATE.cr0) & CR0.PG) !== 0;
+    const pae = (next & CR4.PAE) !== 0 && !view.longModeActive;
+    if (paging && pae && (changed & CR4_LOADS_PDPTES) !== 0) this.#reloadDirectoryPointers();
     view.setHalves(STATE.cr4, next, 0);
     if ((changed & CR4.DE) !== 0) this.#parts.breakpoints.update();
     if ((changed & (CR4.PGE | CR4.PSE | CR4.PAE | CR4.SMEP | CR4.SMAP)) !== 0) this.#host.flushTlb("all");
     if (changed !== 0) this.#host.viewChanged();
+  }
+
+  #reloadDirectoryPointers(): void {
+    if (!loadDirectoryPointers(this.#parts, this.#view.low(STATE.cr3))) refuse();
   }
 
   clearTaskSwitched(): void {

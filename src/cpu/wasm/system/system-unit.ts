@@ -20,6 +20,7 @@ import { farCall, farJump, farReturn } from "./far-transfers.ts";
 import { interruptReturn, type OperandBits } from "./interrupt-return.ts";
 import { MsrAccess } from "./msr-access.ts";
 import { enterNested } from "./nested-enter.ts";
+import { loadDirectoryPointers } from "./page-directory.ts";
 import { type EventSource, type SystemParts, systemParts } from "./parts.ts";
 import { checkPort, readPort, writePort } from "./ports.ts";
 import {
@@ -163,6 +164,10 @@ export class SystemUnit {
     this.#parts.view.reset(this.#identify(1, 0).eax);
   }
 
+  /** To be called when the whole state was loaded: PAE's directory pointers are no part of it. */
+  loadDirectoryPointers(): void {
+    loadDirectoryPointers(this.#parts, this.#parts.view.low(STATE.cr3));
+  }
   /** To be called when CR0, CR4 or the whole state changed. */
   deriveAvailability(): void {
     deriveAvailability(this.#parts.view);

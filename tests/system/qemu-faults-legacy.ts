@@ -1,11 +1,39 @@
-/** Cases of hardware task switches where QEMU 7.2's TCG does not do as the manual says. [qemu-faults.ts] */
+/** Cases of paging and task switches outside long mode where QEMU 7.2's TCG does not do as the manual says. [qemu-faults.ts] */
 
 import type { FaultGroup } from "./qemu-faults.ts";
 
 const withCode = (result: string, fix: (code: number) => number): string =>
   result.replace(/ e=(\w+)/, (_, code: string) => ` e=${fix(Number.parseInt(code, 16)).toString(16)}`);
 
-export const TASK_QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
+export const LEGACY_QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
+  "legacy-paging": [
+    {
+      why: "a fault by a reserved bit has P set in its error code [SDM 3 §4.7]",
+      like: {
+        names: /^pae: (a large page with res|NX without|bit 52)/,
+        fix: (qemu) => withCode(qemu, (code) => code | 1),
+      },
+    },
+    {
+      why: "without PSE-36 bits 21:13 of a 4 MiB page's entry are reserved [SDM 3 table 4-4]",
+      cases: {
+        "two-level: a large page with reserved bits":
+          "v=e e=9 cr2=60400000 ip=af cs=18 fl=2 h=288000 hss=10 page=800007 dir=212007 large=802087",
+      },
+    },
+    {
+      why: "PAE's directory pointers are loaded, and checked, when CR3 is written, and CR4.PGE [SDM 3 §4.4.1]",
+      cases: {
+        "pae: a pointer is used as it was loaded with CR3":
+          "eax=800000 v=e e=0 cr2=80800000 ip=11d cs=18 fl=2 h=288000 hss=10 page=800007 dir=215007 large=800087",
+        "pae: MOV CR4 loads pointers": "v=d e=0 ip=c1 cs=18 fl=6 h=288000 hss=10 page=800007 dir=215007 large=800087",
+      },
+      like: {
+        names: /^pae: MOV CR3 with bit /,
+        fix: (qemu) => qemu.replace("past=0", "v=d e=0 ip=bc cs=18 fl=2 h=288000 hss=10"),
+      },
+    },
+  ],
   tasks: [
     {
       why: "a fault's flags are saved with RF set, in a TSS too [SDM 3 §18.3.1.1]",
