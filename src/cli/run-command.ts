@@ -12,6 +12,7 @@ import type {
   VmOptions,
   VmResult,
 } from "../machine/vm-contract.ts";
+import { checkImageMemory } from "../images/store.ts";
 import type { DiskOption } from "./disk-option.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
@@ -98,7 +99,9 @@ async function gather(host: CliHost, options: RunOptions, disks: readonly FileDi
   }
   const bar = new ProgressBar(host.streams.stderr);
   try {
-    const image = await host.openStore().open(options.image ?? DEFAULT_IMAGE, bar.update);
+    const name = options.image ?? DEFAULT_IMAGE;
+    const image = await host.openStore().open(name, bar.update);
+    if (kernelFile === undefined) checkImageMemory(name, image.minimumMemoryBytes, memory);
     return vm(kernelFile ?? image.kernel, image.initrd, image.commandLine);
   } finally {
     bar.end();

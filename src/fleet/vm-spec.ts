@@ -53,6 +53,12 @@ const path = z
   .max(4095)
   .refine((text) => text.startsWith("/") && !text.includes("\0"), "wanted: an absolute path on the server");
 
+/** An image's name may hold a plus sign, as Debian's packages do: `memtest86+`. */
+const imageName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$/, "wanted: an image's name, as in `isola image list`")
+  .meta({ description: "a guest image, as in `isola image list`" });
+
 export const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
 /** Models of the virtual processor: one so far, the same on every engine, so that a VM can move. */
 export const CPU_MODELS = ["x86-64-v2"] as const;
@@ -124,7 +130,7 @@ const vmSpecFields = z.strictObject({
   name: nameSchema,
   project: nameSchema.default(DEFAULT_PROJECT),
   description: z.string().max(1000).default(""),
-  image: nameSchema.nullable().default(null).meta({ description: "a guest image, as in `isola image list`" }),
+  image: imageName.nullable().default(null),
   kernel: path.nullable().default(null).meta({ description: "a kernel on the server, in place of the image's" }),
   initrds: z
     .array(z.strictObject({ path, commandLine: oneLine.default("") }))

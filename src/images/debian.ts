@@ -29,8 +29,9 @@ const MODULES = [
   "evdev",
 ];
 
+const MIB = 2 ** 20;
 /** Largest module that is read, in bytes. */
-const MODULE_LIMIT = 64 * 1024 * 1024;
+const MODULE_LIMIT = 64 * MIB;
 
 export interface KernelFiles {
   readonly release: string;
@@ -166,6 +167,7 @@ export const debian: ImageRecipe = {
   description: "Debian's cloud kernel with a BusyBox shell",
   // A kernel that panics shall end the VM instead of hanging it.
   commandLine: "console=ttyS0 panic=-1",
+  minimumMemoryBytes: 80 * MIB,
   revision: REVISION,
   build: build({
     architecture: "amd64",
@@ -180,6 +182,7 @@ export const debianI386: ImageRecipe = {
   description: "Debian's 32-bit kernel (686) with a BusyBox shell",
   // At boot the kernel tests its ciphers on themselves; by 32-bit arithmetic that is nine tenths of all it does.
   commandLine: "console=ttyS0 panic=-1 cryptomgr.notests",
+  minimumMemoryBytes: 48 * MIB,
   revision: REVISION,
   build: build({ architecture: "i386", metapackage: "linux-image-686", package: /^linux-image-[0-9].*-686$/ }),
 };

@@ -25,6 +25,7 @@ export const memtest: ImageRecipe = {
   name: "memtest86+",
   description: "Memtest86+, a memory tester without an operating system",
   commandLine: "console=ttyS0,115200",
+  minimumMemoryBytes: 8 * 2 ** 20,
   revision: 1,
   async build({ directory, progress }) {
     const apt = await Apt.create({ directory, progress });

@@ -27,6 +27,8 @@ export interface ImageRecipe {
   readonly description: string;
   /** The kernel's command line unless the user appends to it. */
   readonly commandLine: string;
+  /** The least guest memory, in bytes, with which it has been seen to come up. */
+  readonly minimumMemoryBytes: number;
   /** Counts up when the recipe makes something else of the same packages: an image of another revision is made anew. */
   readonly revision: number;
   build(context: BuildContext): Promise<BuiltImage>;

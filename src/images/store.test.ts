@@ -22,6 +22,7 @@ function recipe(prepare: (count: number) => Promise<void> = async () => undefine
     name: "tiny",
     description: "a tiny image",
     commandLine: "console=ttyS0",
+    minimumMemoryBytes: 8 * 2 ** 20,
     revision: 1,
     async build({ directory: work, progress }) {
       state.builds++;
@@ -53,7 +54,9 @@ describe("the image store", () => {
   test("pulls once, then opens from the cache", async () => {
     const { made, state } = recipe();
     const store = new ImageStore(directory, [made]);
-    assert.deepEqual(await store.list(), [{ name: "tiny", description: "a tiny image" }]);
+    assert.deepEqual(await store.list(), [
+      { name: "tiny", description: "a tiny image", minimumMemoryBytes: 8 * 2 ** 20 },
+    ]);
     const contents = await store.open("tiny");
     assert.equal(text(contents.kernel), "vmlinux 1");
     assert.equal(text(contents.initrd), "initramfs 1");
@@ -62,7 +65,13 @@ describe("the image store", () => {
     await store.pull("tiny");
     assert.equal(state.builds, 1);
     assert.deepEqual(await store.list(), [
-      { name: "tiny", description: "a tiny image", cachedBytes: 8 + 9 + 11 + 0, versions: { tiny: "1" } },
+      {
+        name: "tiny",
+        description: "a tiny image",
+        minimumMemoryBytes: 8 * 2 ** 20,
+        cachedBytes: 8 + 9 + 11 + 0,
+        versions: { tiny: "1" },
+      },
     ]);
   });
 
@@ -143,7 +152,9 @@ describe("the image store", () => {
       await writeFile(path, bad);
       await rejectsWith(store.find("tiny"), "image-damaged", /is no manifest of version 1/);
     }
-    assert.deepEqual(await store.list(), [{ name: "tiny", description: "a tiny image" }]);
+    assert.deepEqual(await store.list(), [
+      { name: "tiny", description: "a tiny image", minimumMemoryBytes: 8 * 2 ** 20 },
+    ]);
   });
 
   test("an unknown name lists the known ones", async () => {

@@ -16,6 +16,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { z } from "zod";
 import { IsolaError } from "../base/errors.ts";
+import { formatSize } from "../base/size.ts";
 import { debian, debianI386 } from "./debian.ts";
 import { withLock } from "./lock.ts";
 import { memtest } from "./memtest.ts";
@@ -49,11 +50,14 @@ export interface StoredImage {
   /** Absolute paths. */
   readonly paths: Readonly<Record<ImageFile, string>>;
   readonly commandLine: string;
+  readonly minimumMemoryBytes: number;
 }
 
 export interface ImageInfo {
   readonly name: string;
   readonly description: string;
+  /** Guest memory that it takes at the least. */
+  readonly minimumMemoryBytes: number;
   /** Bytes in the cache; undefined where the image is known but not on this machine. */
   readonly cachedBytes?: number;
   /** Versions of what the cached image is made of, by package. */
@@ -66,6 +70,19 @@ export interface ImageContents {
   readonly kernel: Uint8Array;
   readonly initrd: Uint8Array;
   readonly commandLine: string;
+  readonly minimumMemoryBytes: number;
+}
+
+/**
+ * Refuses a guest that would come to nothing for want of memory: a kernel that has too little panics or resets, which
+ * tells nobody why. @throws IsolaError `memory-too-small`
+ */
+export function checkImageMemory(name: string, minimumMemoryBytes: number, memoryBytes: number): void {
+  if (memoryBytes >= minimumMemoryBytes) return;
+  throw new IsolaError({
+    code: "memory-too-small",
+    message: `starting ${name} with ${formatSize(memoryBytes)} of memory: it needs ${formatSize(minimumMemoryBytes)} at the least; give more (--memory), or your own kernel (--kernel)`,
+  });
 }
 
 export interface PullOptions {
@@ -160,10 +177,10 @@ export class ImageStore {
     }
   }
 
-  #info({ name, description }: ImageRecipe, manifest: ImageManifest | undefined): ImageInfo {
-    if (manifest === undefined) return { name, description };
+  #info({ name, description, minimumMemoryBytes }: ImageRecipe, manifest: ImageManifest | undefined): ImageInfo {
+    if (manifest === undefined) return { name, description, minimumMemoryBytes };
     const cachedBytes = IMAGE_FILES.reduce((sum, file) => sum + manifest.files[file].sizeBytes, 0);
-    return { name, description, cachedBytes, versions: manifest.versions };
+    return { name, description, minimumMemoryBytes, cachedBytes, versions: manifest.versions };
   }
 
   /** Every known image, here or not. A damaged one is listed as not here. */
@@ -195,7 +212,8 @@ export class ImageStore {
       }
     }
     const paths = { kernel: path("kernel"), vmlinux: path("vmlinux"), initramfs: path("initramfs") };
-    return { manifest, paths, commandLine: recipe.commandLine };
+    const { commandLine, minimumMemoryBytes } = recipe;
+    return { manifest, paths, commandLine, minimumMemoryBytes };
   }
 
   /**
@@ -203,9 +221,9 @@ export class ImageStore {
    * @throws IsolaError `image-unknown`, `image-damaged`, and those of `pull`
    */
   async open(name: string, progress: ProgressListener = () => undefined): Promise<ImageContents> {
-    const read = async ({ paths, commandLine }: StoredImage): Promise<ImageContents> => {
+    const read = async ({ paths, commandLine, minimumMemoryBytes }: StoredImage): Promise<ImageContents> => {
       const [kernel, initrd] = await Promise.all([readFile(paths.vmlinux), readFile(paths.initramfs)]);
-      return { kernel, initrd, commandLine };
+      return { kernel, initrd, commandLine, minimumMemoryBytes };
     };
     const image = (await this.find(name)) ?? (await this.#obtain(name, { progress }));
     try {

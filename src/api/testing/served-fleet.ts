@@ -36,7 +36,7 @@ export async function serveFakeFleet(options: Partial<ServerOptions> = {}): Prom
   const server = await startServer({
     fleet,
     access,
-    images: { list: async () => [{ name: "debian", description: "a test image" }] },
+    images: { list: async () => [{ name: "debian", description: "a test image", minimumMemoryBytes: 2 ** 26 }] },
     version: "0.0.0",
     metrics: new RequestMetrics(),
     log: (line) => logged.push(line),

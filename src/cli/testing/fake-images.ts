@@ -5,6 +5,7 @@ import type { ProgressListener } from "../../images/progress.ts";
 import type { ImageContents, ImageInfo, PullOptions } from "../../images/store.ts";
 import type { Images } from "../host.ts";
 
+const MINIMUM_MEMORY_BYTES = 4 * 2 ** 20;
 const KERNELS: Readonly<Record<string, string>> = { echo: "print:hello echo", later: "print:late" };
 
 export class FakeImages implements Images {
@@ -24,7 +25,12 @@ export class FakeImages implements Images {
   async open(name: string, progress: ProgressListener = () => undefined): Promise<ImageContents> {
     const kernel = this.#kernel(name);
     if (!this.#cached.has(name)) await this.pull(name, { progress });
-    return { kernel, initrd: new Uint8Array([0]), commandLine: "console=ttyS0" };
+    return {
+      kernel,
+      initrd: new Uint8Array([0]),
+      commandLine: "console=ttyS0",
+      minimumMemoryBytes: MINIMUM_MEMORY_BYTES,
+    };
   }
 
   async remove(name: string): Promise<boolean> {
@@ -32,8 +38,8 @@ export class FakeImages implements Images {
   }
 
   #info(name: string): ImageInfo {
-    const description = `the image ${name}`;
-    return this.#cached.has(name) ? { name, description, cachedBytes: 1024 } : { name, description };
+    const info = { name, description: `the image ${name}`, minimumMemoryBytes: MINIMUM_MEMORY_BYTES };
+    return this.#cached.has(name) ? { ...info, cachedBytes: 1024 } : info;
   }
 
   #kernel(name: string): Uint8Array {
