@@ -213,8 +213,8 @@ test("image list, pull and rm, for people and for programs", async () => {
     "IMAGE  CACHED       DESCRIPTION\necho   1K           the image echo\nlater  not fetched  the image later\n",
   );
   assert.deepEqual(JSON.parse((await run("image", "list", "--json")).stdout), [
-    { name: "echo", description: "the image echo", cachedBytes: 1024 },
-    { name: "later", description: "the image later" },
+    { name: "echo", description: "the image echo", minimumMemoryBytes: 4 * 2 ** 20, cachedBytes: 1024 },
+    { name: "later", description: "the image later", minimumMemoryBytes: 4 * 2 ** 20 },
   ]);
   const pulled = await run("image", "pull", "later");
   assert.equal(pulled.stdout, "later: 1K in the cache\n");
