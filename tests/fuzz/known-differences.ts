@@ -173,7 +173,7 @@ const KNOWN: readonly KnownDifference[] = [
     // The stack of ring 0 lies within reach of the address that cases end at: what is read there holds the host's IF.
     reason: "IF and IOPL in the harness's own frame, read by chance",
     explains({ what, expected, actual }, { test }) {
-      if (!/^(r..?$|xmm|st|window)/.test(what)) return false;
+      if (!/^(r..?$|xmm|st\/|window[-+])/.test(what)) return false;
       const view = viewOf(test.input);
       const near = Array.from({ length: 16 }, (_, i) => view.getBigUint64(BLOCK.gpr + 8 * i, true) - BASE);
       if (!near.some((distance) => distance >= 0 && distance <= PHYSICAL.data + PAGE)) return false;
@@ -245,7 +245,7 @@ const KNOWN: readonly KnownDifference[] = [
       if (!what.startsWith("st/mm")) return false;
       const at = BLOCK.fx + 32 + 16 * Number(what.slice(5));
       const distance = orderOf(expected, at) - orderOf(actual, at);
-      return distance >= -2n && distance <= 2n;
+      return distance >= -1n && distance <= 1n;
     },
   },
   {

@@ -9,6 +9,18 @@ import { buildFloatOracle } from "./float-oracle.ts";
 const skip = process.arch === "x64" && process.platform === "linux" ? false : "needs an x86-64 Linux host with gcc";
 const SSE_CASES = 300_000;
 const X87_CASES = 150_000;
+/** Opcode and ModRM of the transcendental functions, and cases of each. */
+const TRANSCENDENTAL = [
+  ["f2xm1", 0xd9, 0xf0],
+  ["fyl2x", 0xd9, 0xf1],
+  ["fptan", 0xd9, 0xf2],
+  ["fpatan", 0xd9, 0xf3],
+  ["fyl2xp1", 0xd9, 0xf9],
+  ["fsincos", 0xd9, 0xfb],
+  ["fsin", 0xd9, 0xfe],
+  ["fcos", 0xd9, 0xff],
+] as const;
+const TRANSCENDENTAL_CASES = 20_000;
 /** Mismatches that a failure shows. */
 const SHOWN = 5;
 
@@ -39,4 +51,23 @@ test("x87 gives the processor's answers", { skip }, (t) => {
   t.diagnostic(`${oracle.processor}; seed ${seed}`);
   const view = oracle.x87(seed, X87_CASES);
   judge(view, X87_RECORD_BYTES, (at) => replayX87(view, at));
+});
+
+test("x87's transcendental functions are within one unit in the last place of the processor's", { skip }, (t) => {
+  const oracle = buildFloatOracle();
+  const seed = Date.now();
+  t.diagnostic(`${oracle.processor}; seed ${seed}`);
+  for (const [name, opcode, modrm] of TRANSCENDENTAL) {
+    const view = oracle.x87(seed, TRANSCENDENTAL_CASES, [opcode, modrm]);
+    let worst = 0;
+    let different = 0;
+    judge(view, X87_RECORD_BYTES, (at) =>
+      replayX87(view, at, (_, units) => {
+        worst = Math.max(worst, units);
+        if (units > 0) different++;
+      }),
+    );
+    assert.ok(worst <= 1, `${name}: ${worst}`);
+    t.diagnostic(`${name}: at most ${worst} off, ${different} of ${TRANSCENDENTAL_CASES} cases off by one`);
+  }
 });
