@@ -5,6 +5,7 @@
  *   node bench/isola-guest.ts run debian --memory 256M
  */
 
+import { connectTo } from "../src/api/node/connect.ts";
 import { flushCompileCache } from "node:module";
 import packageJson from "../package.json" with { type: "json" };
 import { launch } from "../src/cli/launch.ts";
@@ -55,4 +56,11 @@ const createVm: CreateVm = (options) => {
 };
 
 flushCompileCache();
-await launch({ streams: process, version: packageJson.version, createVm, openStore: () => new ImageStore() });
+await launch({
+  streams: process,
+  version: packageJson.version,
+  createVm,
+  openStore: () => new ImageStore(),
+  connect: connectTo,
+  serve: () => Promise.reject(new Error("no server here")),
+});

@@ -1,7 +1,9 @@
 /** What the commands take from outside, in one place, so that tests can run them against a VM and a store of their own. */
 
 import type { ImageStore } from "../images/store.ts";
+import type { Connection, ServerAddress } from "../api/node/connect.ts";
 import type { CreateVm } from "../machine/vm-contract.ts";
+import type { RunningServer, ServeOptions } from "./remote/serve.ts";
 import type { TerminalStreams } from "./terminal.ts";
 
 /** What the commands ask of the store of guest images. */
@@ -12,6 +14,10 @@ export interface CliHost {
   readonly createVm: CreateVm;
   readonly openStore: () => Images;
   readonly version: string;
+  /** Reaches a server. */
+  readonly connect: (address: ServerAddress) => Connection;
+  /** Runs a server in this process. */
+  readonly serve: (options: ServeOptions) => Promise<RunningServer>;
 }
 
 /** How a command ends: with an exit status, or by a signal that isola was sent and passes on to itself. */

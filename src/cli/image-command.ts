@@ -6,25 +6,10 @@ import type { ImageInfo } from "../images/store.ts";
 import { EXIT_STATUS } from "./exit-status.ts";
 import type { CliHost } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
+import { table } from "./table.ts";
 
 interface OutputOptions {
   readonly json: boolean;
-}
-
-/** Columns as wide as their widest cell, two spaces apart. */
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows.reduce<number[]>(
-    (widest, row) => row.map((cell, column) => Math.max(cell.length, widest[column] ?? 0)),
-    [],
-  );
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
 }
 
 function row(info: ImageInfo): string[] {

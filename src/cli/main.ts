@@ -2,6 +2,8 @@
 
 import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
+import { IsolaError } from "../base/errors.ts";
+import { connectTo } from "../api/node/connect.ts";
 import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
 import type { CliHost } from "./host.ts";
@@ -12,6 +14,13 @@ const host: CliHost = {
   version: packageJson.version,
   createVm: createNodeVm,
   openStore: () => new ImageStore(),
+  connect: connectTo,
+  serve: () => {
+    throw new IsolaError({
+      code: "not-built",
+      message: "cannot start a server: the fleet is not part of this build yet",
+    });
+  },
 };
 
 // Kept now, since not every end of a process lets Node do it.

@@ -1,3 +1,4 @@
+import { connectTo } from "../api/node/connect.ts";
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -49,6 +50,8 @@ async function run(...args: string[]): Promise<Ran> {
       return new FakeVm(options);
     },
     openStore: () => new FakeImages(),
+    connect: connectTo,
+    serve: () => Promise.reject(new Error("no server here")),
   };
   let outcome: Outcome | undefined;
   let error: unknown;
@@ -231,7 +234,7 @@ test("help shows examples and the table of exit statuses, and every command has 
     const { stdout, outcome, error } = await run(...args);
     assert.equal(error, undefined);
     assert.equal(outcome, 0);
-    assert.match(stdout, /Examples:\n {2}isola run/);
+    assert.match(stdout, /Examples:\n {2}isola up/);
     for (const { status, meaning } of Object.values(EXIT_STATUS))
       assert.ok(stdout.includes(`${status}      ${meaning}`));
   }

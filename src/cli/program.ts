@@ -9,6 +9,7 @@ import type { CliHost, Outcome } from "./host.ts";
 import { listImages, pullImage, removeImages } from "./image-command.ts";
 import { parseMemory } from "./memory-size.ts";
 import { oneLine, usageError } from "./report.ts";
+import { addRemoteCommands } from "./remote/all-commands.ts";
 import { runCommand } from "./run-command.ts";
 import {
   type FwCfgOption,
@@ -53,7 +54,10 @@ The cache is $XDG_CACHE_HOME/isola, by default ~/.cache/isola.`;
 
 const HELP = `
 Examples:
-  isola run                  boot Debian's kernel to a shell; Ctrl-A x leaves
+  isola up                   the server, its dashboard, and three guests to look at
+  isola create debian --name web --memory 128M --start
+  isola console web          a shell in it; Ctrl-A x leaves
+  isola run                  one guest without a server, on this terminal
   isola run --help           every option of a guest, with examples
   isola image list --json    the images, for a program
 
@@ -177,6 +181,10 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       outcome = await removeImages(host, names, { json });
     });
 
+  addRemoteCommands(program, host, (ended) => {
+    outcome = ended;
+  });
+
   if (args.length === 0) {
     stdout.write(`${program.helpInformation()}${HELP}\n`);
     return outcome;
@@ -185,16 +193,15 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     await program.parseAsync(args, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    return afterCommander(error, args);
+    return afterCommander(error, program.commands.find((command) => command.name() === args[0])?.name() ?? "");
   }
   return outcome;
 }
 
 /** Help and version end well; everything else that commander throws is a wrong command line. */
-function afterCommander(error: CommanderError, args: readonly string[]): Outcome {
+function afterCommander(error: CommanderError, command: string): Outcome {
   if (error.exitCode === 0) return EXIT_STATUS.ok.status;
-  const command = ["run", "image"].find((name) => args[0] === name);
-  const help = command === undefined ? "isola --help" : `isola ${command} --help`;
+  const help = command === "" ? "isola --help" : `isola ${command} --help`;
   const problem =
     error.code === "commander.help" ? "no command given" : error.message.replace(/^error: /, "").replace(/\.$/, "");
   throw usageError(`${oneLine(problem)}; see ${help}`);

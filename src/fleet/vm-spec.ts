@@ -126,7 +126,8 @@ export const firmwareSpecSchema = z.strictObject({
 });
 export type FirmwareSpec = z.infer<typeof firmwareSpecSchema>;
 
-const vmSpecFields = z.strictObject({
+/** The fields, before what must hold between them. */
+export const vmSpecFields = z.strictObject({
   name: nameSchema,
   project: nameSchema.default(DEFAULT_PROJECT),
   description: z.string().max(1000).default(""),
@@ -229,3 +230,21 @@ export type VmUpdate = z.infer<typeof vmUpdateSchema>;
 
 /** Fields of `VmUpdate` that act on a running VM; of `cpu` all but the model do. */
 export const LIVE_FIELDS = ["description", "cpu", "autostart", "restart", "rebootOnReset"] as const;
+
+/**
+ * A spec begun from a template: what the spec says goes before what the template says, in `cpu`, `restart`, `clock` and
+ * `firmware` member by member. Neither is checked.
+ */
+export function joinTemplate(
+  template: Readonly<Record<string, unknown>>,
+  spec: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const joined: Record<string, unknown> = { ...template, ...spec };
+  for (const key of ["cpu", "restart", "clock", "firmware"]) {
+    const [under, over] = [template[key], spec[key]];
+    if (typeof under === "object" && typeof over === "object" && under !== null && over !== null) {
+      joined[key] = { ...under, ...over };
+    }
+  }
+  return joined;
+}

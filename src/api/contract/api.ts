@@ -26,6 +26,21 @@ import {
 } from "./server-operations.ts";
 import { longOperations, vmOperations } from "./vm-operations.ts";
 
+// What a user of the API needs beside it, from one place.
+export type {
+  CpuPool,
+  FleetEvent,
+  HostInventory,
+  HostSample,
+  Operation,
+  Project,
+  Quota,
+  Template,
+  VmSample,
+  VmStatus,
+} from "../../fleet/contract.ts";
+export type { VmSpec, VmSpecInput, VmUpdate } from "../../fleet/vm-spec.ts";
+
 export const API_VERSION = "1.0.0";
 
 export const apiOperations = {

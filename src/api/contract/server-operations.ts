@@ -73,6 +73,27 @@ export const hostOperations = {
     status: 200,
     response: hostInventorySchema,
   }),
+  getServer: operation({
+    method: "get",
+    path: "/api/v1/server",
+    tag: "Server",
+    summary: "Where the server is reached",
+    scope: "read",
+    status: 200,
+    response: z.object({
+      version: z.string(),
+      url: z.string().nullable().describe("of TCP; null: by the Unix socket only"),
+      socketPath: z.string().nullable(),
+    }),
+  }),
+  shutDown: operation({
+    method: "post",
+    path: "/api/v1/shutdown",
+    tag: "Server",
+    summary: "End the server; VMs go on, and the next server finds them",
+    scope: "admin",
+    status: 202,
+  }),
   getHostSamples: operation({
     method: "get",
     path: "/api/v1/host/samples",

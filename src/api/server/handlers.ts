@@ -11,6 +11,9 @@ import { metricsText, type RequestMetrics } from "./metrics.ts";
 import { consoleLog, eventStream, operationStream } from "./streams.ts";
 import type { Tenant } from "./tenant.ts";
 
+/** Time for the answer to a request for the server's end, in milliseconds. */
+const SHUT_DOWN_MS = 50;
+
 export interface ApiDependencies {
   readonly fleet: Fleet;
   readonly access: AccessStore;
@@ -18,6 +21,10 @@ export interface ApiDependencies {
   readonly images: { list(): Promise<readonly ImageInfo[]> };
   readonly version: string;
   readonly metrics: RequestMetrics;
+  /** Where the server is reached; known once it listens. */
+  readonly addresses: { url: string | null; socketPath: string | null };
+  /** Called when an administrator asks for the server's end. */
+  readonly shutDown: () => void;
 }
 
 export interface Call<O extends Operation> extends Checked<O> {
@@ -75,6 +82,13 @@ export const handlers: Handlers = {
     projects: projects === null ? null : [...projects],
   }),
   getHost: ({ tenant }) => tenant.host(),
+  getServer: async ({ dependencies: { version, addresses } }) => ({ version, ...addresses }),
+  shutDown: async ({ dependencies, caller }) => {
+    demandWholeHost(caller, "end the server");
+    // After the answer has gone out.
+    setTimeout(dependencies.shutDown, SHUT_DOWN_MS);
+    return undefined;
+  },
   getHostSamples: ({ dependencies, query }) => dependencies.fleet.hostSamples(query.since),
   listImages: async ({ dependencies }) =>
     (await dependencies.images.list()).map(({ name, description, cachedBytes = null }) => ({

@@ -4,6 +4,7 @@ import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, type IncomingMessage, type Server as HttpServer } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, connect } from "node:net";
+import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { getRequestListener } from "@hono/node-server";
 import { IsolaError } from "../../base/errors.ts";
@@ -18,6 +19,11 @@ const REQUEST_MS = 60_000;
 const HEAD_LIMIT_BYTES = 16 * 1024;
 /** Connections of one listener. */
 const CONNECTION_LIMIT = 1000;
+const TOO_LARGE = 413;
+/** How long a client that sends too much may take to read the answer, and how much of the rest is read meanwhile. */
+const LINGER_MS = 500;
+const LINGER_BYTES = 8 * 2 ** 20;
+const LINGER_LOOK_MS = 5;
 /** How long requests under way may take to end when the server closes. */
 const CLOSE_MS = 2000;
 
@@ -28,7 +34,7 @@ export interface TcpAddress {
   readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer };
 }
 
-export interface ServerOptions extends AppOptions {
+export interface ServerOptions extends Omit<AppOptions, "addresses"> {
   readonly socketPath?: string;
   readonly tcp?: TcpAddress;
   /** For tests: how long a console's watcher may leave things unread, in milliseconds. */
@@ -121,11 +127,25 @@ function makeListener(app: IsolaApp, consoles: ConsoleSockets, local: boolean, t
   });
   const handle = getRequestListener((request, env) => app.fetch(request, bindings(env.incoming as IncomingMessage)), {
     overrideGlobalObjects: false,
+    // It would read on for a while, to keep the connection.
+    autoCleanupIncoming: false,
   });
   const limits = { maxHeaderSize: HEAD_LIMIT_BYTES };
   const listener = (incoming: IncomingMessage, outgoing: Parameters<typeof handle>[1]): void => {
     // A stream that is cut off destroys the response with an error, which is the way to cut it off, not a failure.
     outgoing.on("error", () => undefined);
+    const { socket } = incoming;
+    outgoing.on("finish", () => {
+      if (outgoing.statusCode !== TOO_LARGE) return;
+      // What still comes is thrown away, so that the client gets to read why; not for long, and not much of it.
+      const end = performance.now() + LINGER_MS;
+      const limit = socket.bytesRead + LINGER_BYTES;
+      const look = setInterval(() => {
+        if (!socket.destroyed && performance.now() < end && socket.bytesRead < limit) return;
+        clearInterval(look);
+        socket.destroy();
+      }, LINGER_LOOK_MS);
+    });
     void handle(incoming, outgoing);
   };
   const server =
@@ -154,8 +174,9 @@ function makeListener(app: IsolaApp, consoles: ConsoleSockets, local: boolean, t
 
 /** Listens; throws an IsolaError `listen-failed` that says why it cannot. */
 export async function startServer(options: ServerOptions): Promise<ApiServer> {
-  const app = createApp(options);
-  const consoles = new ConsoleSockets(options);
+  const addresses: AppOptions["addresses"] = { url: null, socketPath: null };
+  const app = createApp({ ...options, addresses });
+  const consoles = new ConsoleSockets({ ...options, addresses });
   const listeners: Listener[] = [];
   const close = async (): Promise<void> => {
     consoles.close("the server is ending");
@@ -173,7 +194,9 @@ export async function startServer(options: ServerOptions): Promise<ApiServer> {
       }
       listeners.push(listener);
       const bound = listener.server.address() as AddressInfo;
-      const name = bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
+      // Of all addresses, one that another machine may know this one by.
+      const everywhere = bound.address === "0.0.0.0" || bound.address === "::";
+      const name = everywhere ? hostname() : bound.family === "IPv6" ? `[${bound.address}]` : bound.address;
       url = `${tls === undefined ? "http" : "https"}://${name}:${bound.port}`;
     }
     const { socketPath } = options;
@@ -196,6 +219,8 @@ export async function startServer(options: ServerOptions): Promise<ApiServer> {
       chmodSync(socketPath, 0o600);
       listeners.push(listener);
     }
+    addresses.url = url ?? null;
+    addresses.socketPath = socketPath ?? null;
     return { url, socketPath, close };
   } catch (error) {
     await close();

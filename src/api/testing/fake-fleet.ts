@@ -23,7 +23,7 @@ import {
 } from "../../fleet/contract.ts";
 import { FleetError } from "../../fleet/fleet-error.ts";
 import { ACTIVE_STATES, admits, type VmOperation, type VmState } from "../../fleet/lifecycle.ts";
-import { type VmSpec, vmSpecSchema, vmUpdateSchema } from "../../fleet/vm-spec.ts";
+import { joinTemplate, type VmSpec, vmSpecSchema, vmUpdateSchema } from "../../fleet/vm-spec.ts";
 
 const MEMORY_BYTES = 2 ** 33;
 const LOG_LIMIT_BYTES = 2 ** 20;
@@ -201,7 +201,7 @@ export class FakeFleet implements Fleet {
 
   async check(spec: object, action: { template?: string } = {}): Promise<VmSpec> {
     const template = action.template === undefined ? {} : this.#template(action.template).spec;
-    const whole = parse(vmSpecSchema, { ...template, ...spec });
+    const whole = parse(vmSpecSchema, joinTemplate(template, spec as Record<string, unknown>));
     if ([...this.#vms.values()].some(({ status }) => status.name === whole.name)) {
       throw new FleetError({ code: "name-taken", message: `there is a VM ${whole.name}` });
     }

@@ -39,6 +39,7 @@ export async function serveFakeFleet(options: Partial<ServerOptions> = {}): Prom
     images: { list: async () => [{ name: "debian", description: "a test image", minimumMemoryBytes: 2 ** 26 }] },
     version: "0.0.0",
     metrics: new RequestMetrics(),
+    shutDown: () => undefined,
     log: (line) => logged.push(line),
     socketPath,
     tcp: { host: "127.0.0.1", port: 0 },

@@ -1,5 +1,6 @@
 /** `isola` with a fake virtual machine and a fake store, for tests that need a process of their own. */
 
+import { connectTo } from "../../api/node/connect.ts";
 import { launch } from "../launch.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeVm } from "./fake-vm.ts";
@@ -9,4 +10,6 @@ await launch({
   version: "0.0.0",
   createVm: (options) => new FakeVm(options),
   openStore: () => new FakeImages(),
+  connect: connectTo,
+  serve: () => Promise.reject(new Error("no server here")),
 });
