@@ -3,7 +3,7 @@
  * no space on the host. It never grows beyond the size it was made with.
  */
 
-import { fdatasync, readv, writev } from "node:fs";
+import { fdatasync, fstatSync, readv, writev } from "node:fs";
 import { type FileHandle, open, realpath, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -155,17 +155,26 @@ const serialOf = (path: string): string =>
     .replaceAll(/[^\x21-\x7e]/g, "_")
     .slice(0, 20);
 
+/** What a disk needs of its open file. */
+type OpenFile = Pick<FileHandle, "fd" | "close">;
+
+/** A disk in a file that another process opened, checked and locked. It is closed with the process. */
+export function adoptFileDisk(fd: number, name: string, readOnly: boolean): FileDisk {
+  const info = { sectors: Math.floor(fstatSync(fd).size / SECTOR_BYTES), readOnly, serial: serialOf(name) };
+  return new FileDisk({ fd, close: () => Promise.resolve() }, undefined, { path: name }, info);
+}
+
 export class FileDisk implements BlockBackend {
   readonly info: DiskInfo;
   readonly path: string;
-  readonly #file: FileHandle;
+  readonly #file: OpenFile;
   readonly #lock: DiskLock | undefined;
   /** Told of failures of the host that the guest sees as I/O errors: one line, once until writing works again. */
   onTrouble: (message: string) => void = () => undefined;
   #inTrouble = false;
   #closed: Promise<void> | undefined;
 
-  constructor(file: FileHandle, lock: DiskLock | undefined, options: DiskOptions, info: DiskInfo) {
+  constructor(file: OpenFile, lock: DiskLock | undefined, options: DiskOptions, info: DiskInfo) {
     this.#file = file;
     this.#lock = lock;
     this.path = options.path;

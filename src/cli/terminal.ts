@@ -7,8 +7,8 @@
 
 import { spawnSync } from "node:child_process";
 import { EscapeParser } from "./escape.ts";
+import { InputPump, type InputSink } from "../machine/input-pump.ts";
 import type { Vm } from "../machine/vm-contract.ts";
-import { InputPump, type InputSink } from "./input-pump.ts";
 
 const HELP = [
   "Ctrl-A h       this help",

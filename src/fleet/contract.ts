@@ -7,6 +7,7 @@
  */
 
 import { z } from "zod";
+import type { Screen } from "./control-protocol.ts";
 import { VM_OPERATIONS, VM_STATES } from "./lifecycle.ts";
 import { nameSchema, sizeSchema, vmSpecSchema, type VmSpecInput, type VmUpdate } from "./vm-spec.ts";
 
@@ -29,6 +30,8 @@ export const EXIT_KINDS = [
   "killed",
   /** The guest reset itself and `rebootOnReset` is off. */
   "reset",
+  /** The guest ended itself through isa-debug-exit. */
+  "debug-exit",
   "triple-fault",
   /** isola's own failure. */
   "internal-error",
@@ -310,6 +313,10 @@ export interface Fleet {
   update(vm: string, change: VmUpdate | Readonly<Record<string, unknown>>, action?: Action): Promise<VmStatus>;
 
   console(vm: string, listener: ConsoleListener, options?: { replayBytes?: number }): Promise<ConsoleAttachment>;
+  /** What the guest's VGA shows in text mode, a line each; null where it is in graphics or the VM is off. */
+  screen(vm: string): Promise<Screen | null>;
+  /** Presses keys of the guest's keyboard: bytes of scan code set 1. */
+  typeKeys(vm: string, codes: Uint8Array): Promise<void>;
   /** The console's kept text, also of a VM that is off: its last 1 MiB at the most, over restarts. */
   log(vm: string, options?: { tailBytes?: number }): Promise<Uint8Array>;
   /** Samples after `since` (ISO time), oldest first; ten minutes are kept. */

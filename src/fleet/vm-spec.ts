@@ -111,20 +111,20 @@ export const clockSpecSchema = z
   })
   .refine(({ offsetSeconds, startAt }) => startAt === null || offsetSeconds === 0, "wanted: offsetSeconds or startAt");
 
-/** What the guest reads as its maker's data (DMI). [SMBIOS 3.6 §7.2] */
-const dmiText = z
-  .string()
-  .max(63)
-  .regex(/^[\x20-\x7e]*$/, "wanted: printable ASCII");
+/** What the firmware hands to the guest: files that it finds by fw_cfg. */
 export const firmwareSpecSchema = z.strictObject({
-  manufacturer: dmiText.default("isola"),
-  product: dmiText.default("isola VM"),
-  version: dmiText.default(""),
-  serial: dmiText.default(""),
-  /** Of the system; null: made of the VM's own id. */
-  uuid: z.uuid().nullable().default(null),
+  fwCfg: z
+    .array(
+      z.strictObject({
+        name: z.string().regex(/^opt\/[\x21-\x7e]{1,51}$/, 'wanted: "opt/" and up to 51 more printable characters'),
+        text: z.string().max(65_536),
+      }),
+    )
+    .max(16)
+    .refine((files) => new Set(files.map(({ name }) => name)).size === files.length, "wanted: names that differ")
+    .default([])
+    .meta({ description: "files under /sys/firmware/qemu_fw_cfg/by_name, for the guest's programs" }),
 });
-export type FirmwareSpec = z.infer<typeof firmwareSpecSchema>;
 
 /** The fields, before what must hold between them. */
 export const vmSpecFields = z.strictObject({

@@ -216,6 +216,11 @@ export class ImageStore {
     return { manifest, paths, commandLine, minimumMemoryBytes };
   }
 
+  /** The image's files, made first where they are not on this machine. Throws as `open` does. */
+  async locate(name: string, progress: ProgressListener = () => undefined): Promise<StoredImage> {
+    return (await this.find(name)) ?? (await this.#obtain(name, { progress }));
+  }
+
   /**
    * The bytes to boot from, made first where they are not on this machine.
    * @throws IsolaError `image-unknown`, `image-damaged`, and those of `pull`
@@ -225,7 +230,7 @@ export class ImageStore {
       const [kernel, initrd] = await Promise.all([readFile(paths.vmlinux), readFile(paths.initramfs)]);
       return { kernel, initrd, commandLine, minimumMemoryBytes };
     };
-    const image = (await this.find(name)) ?? (await this.#obtain(name, { progress }));
+    const image = await this.locate(name, progress);
     try {
       return await read(image);
     } catch (error) {

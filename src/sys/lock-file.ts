@@ -10,7 +10,7 @@ import { link, readFile, rename, rm, writeFile } from "node:fs/promises";
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
 
 /** In the host's ticks since its boot; empty where the host does not tell it, or there is no such process. */
-async function startTime(pid: number): Promise<string> {
+export async function startTime(pid: number): Promise<string> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, "latin1");
     // Field 22; the command, field 2, stands in parentheses and may hold anything.

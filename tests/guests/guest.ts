@@ -3,85 +3,17 @@
  * The guest is a VM in this process, or the command line as a process of its own.
  */
 
-import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { createNodeVm } from "../../src/fleet/node-vm.ts";
-import { InputPump } from "../../src/cli/input-pump.ts";
+import { InputPump } from "../../src/machine/input-pump.ts";
+import { Transcript } from "./transcript.ts";
 import type { Vm, VmOptions, VmResult } from "../../src/machine/vm-contract.ts";
 
 export const MIB = 1024 * 1024;
 /** Any wait is bounded; generous, since tests share two processors with other work. */
 const PATIENCE_SECONDS = 120;
-/** Characters of the console that a failure shows. */
-const SHOWN_CHARACTERS = 4000;
-
-/** Waits without keeping the process alive. */
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms).unref();
-  });
-}
-
-/** The console's text so far, and waiting for more. */
-class Transcript {
-  #text = "";
-  /** Where the part that no `expect` has taken yet begins. */
-  #next = 0;
-  /** How the guest ended, once it has. */
-  #end: string | undefined;
-  #changed = Promise.withResolvers<void>();
-  readonly #decoder = new TextDecoder();
-
-  add(bytes: Uint8Array): void {
-    this.#text += this.#decoder.decode(bytes, { stream: true });
-    this.#wake();
-  }
-
-  end(how: string): void {
-    this.#end = how;
-    this.#wake();
-  }
-
-  get text(): string {
-    return this.#text;
-  }
-
-  #wake(): void {
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
-  }
-
-  async expect(pattern: RegExp, seconds: number): Promise<RegExpExecArray> {
-    const deadline = performance.now() + seconds * 1000;
-    for (;;) {
-      const match = pattern.exec(this.#text.slice(this.#next));
-      if (match !== null) {
-        this.#next += match.index + match[0].length;
-        return match;
-      }
-      const left = deadline - performance.now();
-      if (this.#end !== undefined) this.#fail(`the guest ended (${this.#end}) before it printed ${pattern}`);
-      if (left <= 0) this.#fail(`the guest did not print ${pattern} within ${seconds} s`);
-      await Promise.race([this.#changed.promise, pause(left)]);
-    }
-  }
-
-  /** `promise`, or a failure after so many seconds. */
-  async within<T>(promise: Promise<T>, what: string, seconds: number): Promise<T> {
-    const late = Symbol("late");
-    const first = await Promise.race([promise, pause(seconds * 1000).then((): typeof late => late)]);
-    if (first === late) this.#fail(`${what} took more than ${seconds} s`);
-    return first;
-  }
-
-  #fail(why: string): never {
-    const shown = this.#text.slice(-SHOWN_CHARACTERS);
-    assert.fail(`${why}; its console, from character ${this.#text.length - shown.length}:\n${shown}`);
-  }
-}
-
 /** What both kinds of guest can do. */
 abstract class Console {
   protected readonly transcript = new Transcript();

@@ -346,6 +346,16 @@ export class FakeFleet implements Fleet {
     return log.slice(Math.max(0, log.length - (options.tailBytes ?? LOG_LIMIT_BYTES)));
   }
 
+  async screen(vm: string): Promise<null> {
+    this.#find(vm);
+    return await Promise.resolve(null);
+  }
+
+  async typeKeys(vm: string): Promise<void> {
+    this.#find(vm);
+    await Promise.resolve();
+  }
+
   async samples(vm: string): Promise<VmSample[]> {
     this.#find(vm);
     return [

@@ -1,0 +1,108 @@
+/** What this host has and can do, read from the host each time: nothing here is remembered. */
+
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
+import { dirname } from "node:path";
+import { processDoor } from "../sys/confine.ts";
+
+const PAGE_BYTES = 4096;
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return undefined;
+  }
+}
+
+/** Numbers of the processors that this process may use. */
+export function processors(): number[] {
+  const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(read("/proc/self/status") ?? "")?.[1];
+  if (list === undefined) return Array.from({ length: availableParallelism() }, (_, i) => i);
+  return list.split(",").flatMap((part) => {
+    const [first = 0, last = first] = part.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+}
+
+export function hostMemory(): { totalBytes: number; availableBytes: number } {
+  const available = /^MemAvailable:\s*(\d+) kB/m.exec(read("/proc/meminfo") ?? "")?.[1];
+  return { totalBytes: totalmem(), availableBytes: available === undefined ? freemem() : Number(available) * 1024 };
+}
+
+export function fileSystem(path: string): { totalBytes: number; freeBytes: number } {
+  const { blocks, bavail, bsize } = statfsSync(path);
+  return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
+}
+
+export const hostNames = (): { model: string; kernel: string } => ({
+  model: cpus()[0]?.model.trim() ?? arch(),
+  kernel: `${platform()} ${release()}`,
+});
+
+/** Milliseconds that the processors have been busy since the host's start. */
+export function busyMs(): number {
+  return cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0);
+}
+
+/** Names this boot of the host: process ids of another one mean nothing. */
+export const bootId = (): string => read("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
+
+/** Resident bytes of a process; 0 where it is gone. */
+export function residentBytes(pid: number): number {
+  return Number(read(`/proc/${pid}/statm`)?.split(" ")[1] ?? 0) * PAGE_BYTES;
+}
+
+/** Whether the process with this id and start time lives; one that only waits for its parent does not. */
+export function isAlive(pid: number, start: string): boolean {
+  const stat = read(`/proc/${pid}/stat`);
+  if (stat === undefined) {
+    if (existsSync("/proc/self/stat")) return false;
+    try {
+      process.kill(pid, 0);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+  // After the command in parentheses: state, ..., start time as field 22. [proc(5)]
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields[0] !== "Z" && fields[0] !== "X" && (start === "" || fields[19] === start);
+}
+
+/** Binds a process, all its threads and those to come, to processors; nothing where it has gone. */
+export function bindProcess(pid: number, wanted: readonly number[]): void {
+  try {
+    const door = processDoor();
+    for (const tid of readdirSync(`/proc/${pid}/task`)) door.setAffinity(Number(tid), wanted);
+  } catch {
+    // Gone meanwhile, or a host without affinity, which the inventory says.
+  }
+}
+
+/** Whether another user than the owner may read everything on the way to `path`, and it; else what is in the way. */
+export function closedTo(path: string, others: number): string | undefined {
+  for (let at = path; ; at = dirname(at)) {
+    const { mode } = statSync(at);
+    if ((mode & (at === path ? others : 1)) === 0) return at;
+    if (at === dirname(at)) return undefined;
+  }
+}
+
+export interface EngineFact {
+  readonly name: "wasm" | "kvm";
+  readonly available: boolean;
+  readonly reason: string;
+}
+
+export function engines(): EngineFact[] {
+  const wasm: EngineFact = { name: "wasm", available: true, reason: "runs anywhere" };
+  const kvm = (reason: string): EngineFact[] => [wasm, { name: "kvm", available: false, reason }];
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return kvm(code === "ENOENT" ? "there is no /dev/kvm" : `/dev/kvm cannot be opened (${code})`);
+  }
+  return kvm("/dev/kvm is there, but VMs of a server run on the portable engine only so far");
+}

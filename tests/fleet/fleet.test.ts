@@ -1,0 +1,146 @@
+/** VMs as processes of their own: their life, their walls, and what a server's end leaves of them. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import type { FleetError } from "../../src/fleet/fleet-error.ts";
+import { eventually, testFleet, VmConsole } from "./fleet-fixture.ts";
+
+const PROMPT = /root@debian:[^\n]*# /;
+const DEBIAN = { image: "debian", memoryBytes: "96M", append: "quiet" } as const;
+
+const refused = (code: string, message: RegExp) => (error: unknown) => {
+  assert.equal((error as FleetError).code, code);
+  assert.match((error as FleetError).message, message);
+  return true;
+};
+
+test("a VM from its making to its removal, over a server's restart", async () => {
+  await using place = await testFleet();
+  let { fleet } = place;
+  const created = await fleet.create({ name: "one", ...DEBIAN });
+  assert.equal(created.state, "stopped");
+  await assert.rejects(fleet.create({ name: "one", ...DEBIAN }), refused("name-taken", /one is taken/));
+  await assert.rejects(fleet.pause("one"), refused("illegal-transition", /cannot pause one: it is stopped/));
+  await assert.rejects(fleet.inspect("none"), refused("not-found", /no VM "none"/));
+
+  const started = await fleet.start("one");
+  assert.equal(started.state, "running");
+  assert.ok(started.pid !== null && started.pid > 0);
+  assert.equal((await fleet.start("one")).pid, started.pid);
+  const watcher = await VmConsole.open(fleet, "one");
+  const other = await VmConsole.open(fleet, "one");
+  await watcher.expect(PROMPT);
+  await watcher.type("echo $((6 * 7))-first\n");
+  await watcher.expect(/\n42-first\r\n/);
+  await other.expect(/\n42-first\r\n/);
+
+  assert.equal((await fleet.pause("one")).state, "paused");
+  assert.equal((await fleet.pause("one")).state, "paused");
+  await assert.rejects(fleet.start("one"), refused("illegal-transition", /it is paused.*resumed/));
+  assert.equal((await fleet.resume("one")).state, "running");
+
+  // A new server finds it as it was, with its console's last output.
+  await fleet.rename("one", "first");
+  fleet = await place.reopen();
+  await eventually("the VM is found again", async () => (await fleet.inspect("first")).responsive);
+  const found = await fleet.inspect("first");
+  assert.deepEqual([found.state, found.pid, found.id], ["running", started.pid, started.id]);
+  const again = await VmConsole.open(fleet, "first");
+  await again.expect(/\n42-first\r\n/);
+  await again.type("echo $((6 * 8))-second\n");
+  await again.expect(/\n48-second\r\n/);
+
+  const stopped = await fleet.stop("first", { graceSeconds: 60 });
+  assert.equal(stopped.state, "stopped");
+  assert.equal(stopped.exit?.kind, "power-off");
+  assert.match(new TextDecoder().decode(await fleet.log("first")), /48-second[\s\S]*Power down/);
+  assert.equal((await fleet.stop("first")).state, "stopped");
+  await fleet.remove("first");
+  assert.deepEqual(await fleet.list(), []);
+  const kinds = (await fleet.events()).map(({ kind }) => kind).filter((kind) => kind !== "operation");
+  for (const kind of ["vm.created", "vm.state", "vm.renamed", "vm.removed"])
+    assert.ok(kinds.includes(kind as never), kind);
+});
+
+test("a VM's process has the walls that inspect names", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  await fleet.create({ name: "walled", ...DEBIAN, cpu: { capPercent: 50 } });
+  const { pid, confinement } = await fleet.start("walled");
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const enforced = (name: string): boolean => confinement.find((one) => one.name === name)?.enforced === true;
+  assert.ok(enforced("no-new-privileges"));
+  assert.match(status, /^NoNewPrivs:\t1$/m);
+  const uid = Number(/^Uid:\t(\d+)/m.exec(status)?.[1]);
+  assert.equal(uid !== process.getuid?.(), enforced("own-uid"));
+  if (enforced("own-uid")) assert.match(status, /^CapEff:\t0+$/m);
+  await fleet.kill("walled");
+  const { state, exit } = await fleet.inspect("walled");
+  assert.deepEqual([state, exit?.kind], ["stopped", "killed"]);
+});
+
+test("a process that is killed is a failure, and the policy starts the VM again", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  await fleet.create({ name: "back", ...DEBIAN, restart: { policy: "on-failure" } });
+  await fleet.create({ name: "gone", ...DEBIAN });
+  const [back, gone] = [await fleet.start("back"), await fleet.start("gone")];
+  process.kill(back.pid ?? 0, "SIGKILL");
+  process.kill(gone.pid ?? 0, "SIGKILL");
+  await eventually("the VM without a policy has failed", async () => (await fleet.inspect("gone")).state === "failed");
+  assert.match((await fleet.inspect("gone")).exit?.message ?? "", /SIGKILL/);
+  await eventually("the other VM runs again", async () => {
+    const { state, pid } = await fleet.inspect("back");
+    return state === "running" && pid !== back.pid;
+  });
+  assert.equal((await fleet.inspect("back")).restarts, 1);
+});
+
+test("what does not fit is refused with what is free and who holds the rest", async () => {
+  await using place = await testFleet({ memoryBytes: 400 * 2 ** 20, diskBytes: 2 ** 30 });
+  const { fleet } = place;
+  await fleet.create({ name: "holder", ...DEBIAN, memoryBytes: "192M", disks: [{ name: "data", sizeBytes: "800M" }] });
+  const big = { name: "big", ...DEBIAN, memoryBytes: "128M" };
+  await assert.rejects(
+    fleet.create({ ...big, disks: [{ name: "data", sizeBytes: "300M" }] }),
+    refused("no-resources", /asks for 300M of disk space, 224M of 1G is free.*holder 800M/),
+  );
+  await fleet.create(big);
+  await fleet.start("holder");
+  await assert.rejects(fleet.start("big"), refused("no-resources", /asks for 192M.*144M of 400M is free.*holder 256M/));
+  await fleet.putProject("small", { vms: 0 });
+  await assert.rejects(fleet.create({ ...big, name: "more", project: "small" }), refused("quota-exceeded", /0 of 0/));
+  await assert.rejects(fleet.create({ name: "a/b", ...DEBIAN }), refused("invalid-spec", /name: wanted/));
+  await assert.rejects(fleet.create({ name: "x" }), refused("invalid-spec", /neither image nor kernel/));
+  await assert.rejects(fleet.update("holder", { memoryBytes: "96M" }), refused("illegal-transition", /stop it first/));
+  assert.equal((await fleet.update("holder", { cpu: { shares: 2048 } })).spec.cpu.shares, 2048);
+  const { memory, disk } = await fleet.host();
+  assert.equal(memory.reservedBytes, 256 * 2 ** 20);
+  assert.equal(disk.grantedBytes, 800 * 2 ** 20);
+});
+
+test("a disk keeps what the guest was told is durable, after its process was killed", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  await fleet.create({ name: "keeper", ...DEBIAN, disks: [{ name: "data", sizeBytes: "8M" }] });
+  const { pid, confinement } = await fleet.start("keeper");
+  assert.equal(
+    confinement.find(({ name }) => name === "landlock")?.enforced,
+    (await fleet.host()).confinement.find(({ name }) => name === "landlock")?.enforced,
+  );
+  const first = await VmConsole.open(fleet, "keeper");
+  await first.expect(PROMPT);
+  await first.type(
+    "mke2fs -q /dev/vda && mount /dev/vda /mnt && echo kept-$((6 * 7)) >/mnt/file && sync && echo is-$((40 + 2))\n",
+  );
+  await first.expect(/\nis-42\r\n/);
+  process.kill(pid ?? 0, "SIGKILL");
+  await eventually("the VM has failed", async () => (await fleet.inspect("keeper")).state === "failed");
+  await fleet.start("keeper");
+  const second = await VmConsole.open(fleet, "keeper");
+  await second.expect(PROMPT);
+  await second.type("mount /dev/vda /mnt && cat /mnt/file\n");
+  await second.expect(/\nkept-42\r\n/);
+  assert.ok((await fleet.inspect("keeper")).disk.used > 0);
+});
