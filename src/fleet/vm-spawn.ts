@@ -100,9 +100,7 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       argv,
       environment,
     };
-    const [command = "", ...rest] = walls.launcher
-      ? [process.execPath, "--disable-warning=ExperimentalWarning", program("vm-launcher")]
-      : argv;
+    const [command = "", ...rest] = walls.launcher ? [process.execPath, program("vm-launcher")] : argv;
     const child = spawn(command, rest, {
       // A session of its own: no signal of the server's terminal reaches it. The place of LISTEN_FD is kept free.
       detached: true,

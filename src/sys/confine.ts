@@ -4,8 +4,8 @@
  * [linux Documentation/userspace-api/landlock.rst; prctl(2), sched_setaffinity(2)]
  */
 
-import { dlopen, getInt32, getRawPointer } from "node:ffi";
 import { IsolaError } from "../base/errors.ts";
+import { ffi } from "./ffi.ts";
 import { check, ERRNO } from "./sys.ts";
 
 const LIBC = {
@@ -90,7 +90,7 @@ function handled(version: number): { fs: bigint; net: bigint; scoped: bigint } {
 
 function load() {
   // SAFETY: the signatures above are those of glibc on 64-bit Linux; variadic ones take integers only.
-  return dlopen("libc.so.6", LIBC).functions;
+  return ffi().dlopen("libc.so.6", LIBC).functions;
 }
 
 function openProcessDoor(): ProcessDoor {
@@ -107,7 +107,7 @@ function openProcessDoor(): ProcessDoor {
   }
   const errnoAddress = libc.__errno_location();
   // SAFETY: the address is that of this thread's errno, an int, for as long as the thread lives.
-  const result = (value: number): number => (value < 0 ? -getInt32(errnoAddress, 0) : value);
+  const result = (value: number): number => (value < 0 ? -ffi().getInt32(errnoAddress, 0) : value);
   // SAFETY: callers below pass integers, and addresses of buffers that live through the call.
   const syscall = (number: bigint, a: bigint, b: bigint, c: bigint, d: bigint): number =>
     result(Number(libc.syscall(number, a, b, c, d)));
@@ -197,4 +197,4 @@ function openProcessDoor(): ProcessDoor {
 
 /** SAFETY: good while the caller holds the buffer, as all callers here do through their call. */
 const addressOf = (view: BigUint64Array | Uint8Array): bigint =>
-  getRawPointer(view.buffer as ArrayBuffer) + BigInt(view.byteOffset);
+  ffi().getRawPointer(view.buffer as ArrayBuffer) + BigInt(view.byteOffset);
