@@ -9,7 +9,9 @@ import { DEVICE_INTERRUPTS, LOCAL_INTERRUPTS, NON_MASKABLE } from "./cases/inter
 import { LEGACY_PAGING } from "./cases/legacy-paging.ts";
 import { PAGE_LEVELS, PAGE_RIGHTS, PAGING } from "./cases/paging.ts";
 import { PROTECTED, PROTECTED_SEGMENTS, PROTECTED_TRANSFERS } from "./cases/protected.ts";
+import { REAL_MODE, REAL_MODE_MANUAL } from "./cases/real-mode.ts";
 import { RETURNS } from "./cases/returns.ts";
+import { RINGS } from "./cases/rings.ts";
 import { SEGMENT_LOADS, SEGMENTS } from "./cases/segments.ts";
 import { SELF_MODIFYING } from "./cases/self-modifying.ts";
 import { PORT_ACCESS, STRING_FAULTS } from "./cases/strings.ts";
@@ -53,7 +55,10 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("protected", PROTECTED),
   longMode("protected-segments", PROTECTED_SEGMENTS),
   longMode("protected-transfers", PROTECTED_TRANSFERS),
+  longMode("rings", RINGS),
   longMode("legacy-paging", LEGACY_PAGING),
+  longMode("real-mode", REAL_MODE),
+  longMode("real-mode-manual", REAL_MODE_MANUAL, true),
   longMode("tasks", TASKS),
   longMode("task-faults", TASK_FAULTS),
 ];

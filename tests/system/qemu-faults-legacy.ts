@@ -1,4 +1,4 @@
-/** Cases of paging and task switches outside long mode where QEMU 7.2's TCG does not do as the manual says. [qemu-faults.ts] */
+/** Cases outside long mode (paging, real mode, task switches) where QEMU 7.2's TCG does not do as the manual says. [qemu-faults.ts] */
 
 import type { FaultGroup } from "./qemu-faults.ts";
 
@@ -31,6 +31,40 @@ export const LEGACY_QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>>
       like: {
         names: /^pae: MOV CR3 with bit /,
         fix: (qemu) => qemu.replace("past=0", "v=d e=0 ip=bc cs=18 fl=2 h=288000 hss=10"),
+      },
+    },
+  ],
+  "real-mode": [
+    {
+      why: "segments of real mode end at 64 KiB [SDM 3 §20.1.1, §6.15 interrupts 12 and 13]",
+      cases: {
+        "real mode: a word at 0xffff":
+          "v=d ip=3 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=ffff ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: a word at 0xffff by BP":
+          "v=c ip=3 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=0 ecx=0 edx=0 esi=0 edi=0 ebp=ffff",
+        "real mode: an address of 32 bits beyond it":
+          "v=d ip=6 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=10000 ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: an address of 32 bits at its end":
+          "v=d ip=6 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=fffd ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: unreal: ES is as usual":
+          "v=d ip=6 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=0 ecx=0 edx=0 esi=0 edi=10000 ebp=0",
+        "real mode: REP MOVSW at 0xffff":
+          "v=d ip=9 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=0 ecx=2 edx=0 esi=ffff edi=100 ebp=0",
+      },
+    },
+  ],
+  "real-mode-manual": [
+    {
+      why: "branches are checked against CS's limit [SDM 2 IRET, JMP, CALL]; SYSCALL is of long mode [SDM 2 SYSCALL]",
+      cases: {
+        "real mode: IRETD beyond 64 KiB":
+          "v=d ip=f cs=800 fl=46 sp=7ff4 ss=7000 ds=6000 es=6000 eax=0 ebx=0 ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: a jump by EAX beyond 64 KiB":
+          "v=d ip=6 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=10000 ebx=0 ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: a call by EAX beyond 64 KiB":
+          "v=d ip=6 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=10000 ebx=0 ecx=0 edx=0 esi=0 edi=0 ebp=0",
+        "real mode: SYSCALL":
+          "v=6 ip=0 cs=800 fl=46 sp=8000 ss=7000 ds=6000 es=6000 eax=0 ebx=0 ecx=0 edx=0 esi=0 edi=0 ebp=0",
       },
     },
   ],
