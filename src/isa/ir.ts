@@ -60,6 +60,22 @@ export interface Value {
   readonly args: readonly Value[];
   /** How many values and statements use it; counted while building. */
   uses: number;
+  /** It is this condition, by its encoding, of the flags as they were before the instruction: a tier that knows what set
+   * them may compare instead. */
+  condition?: number;
+}
+
+/** What flags were set by, for tiers that put off computing them. */
+export interface FlagRule {
+  readonly kind: "add" | "sub" | "logic";
+  readonly bits: Bits;
+  readonly a: Value;
+  readonly b: Value;
+  readonly result: Value;
+  /** The result is a + b or a - b with nothing carried in; CF is theirs unless `carry` is given. */
+  readonly plain: boolean;
+  /** CF as it was before (i32, 0 or 1), where it stays: INC, DEC. */
+  readonly carry: Value | undefined;
 }
 
 /** A slot that branches of an `if` may assign differently. */
@@ -81,7 +97,14 @@ export type Statement =
   /** The point where a value is evaluated. */
   | { readonly kind: "evaluate"; readonly value: Value }
   | { readonly kind: "setOperand"; readonly operand: Operand; readonly value: Value }
-  | { readonly kind: "setState"; readonly offset: number; readonly bits: Bits; readonly value: Value }
+  | {
+      readonly kind: "setState";
+      readonly offset: number;
+      readonly bits: Bits;
+      readonly value: Value;
+      /** On the last statement that sets flags: what this and the others before it amount to. */
+      readonly rule?: FlagRule;
+    }
   | { readonly kind: "assign"; readonly variable: Variable; readonly value: Value }
   /** A store to a linear address. `through`: the load with write intent whose translation it reuses. */
   | {

@@ -6,7 +6,7 @@
 
 import { Builder } from "./builder.ts";
 import { AC, AF, CF, OF, PF, SF, ZF } from "./flags.ts";
-import type { Bits, Operand, Value, ValueType } from "./ir.ts";
+import type { Bits, FlagRule, Operand, Value, ValueType } from "./ir.ts";
 import {
   addressContext,
   gprOffset,
@@ -69,6 +69,15 @@ export const EXCEPTION = {
 /** The type that holds an operand of so many bits; narrower ones are zero-extended in it. */
 export function typeOf(bits: Bits): ValueType {
   return bits === 64 ? "i64" : bits === 128 ? "v128" : "i32";
+}
+
+/** The condition "below": CF. */
+const CONDITION_BELOW = 2;
+
+/** Whether a result is just the operation on both operands. */
+function isPlain(operation: "add" | "sub", a: Value, b: Value, result: Value): boolean {
+  const { source, args } = result;
+  return source.kind === "pure" && source.op === `${result.type}.${operation}` && args[0] === a && args[1] === b;
 }
 
 export class Semantics extends Builder {
@@ -322,18 +331,34 @@ export class Semantics extends Builder {
 
   /** Flags of a + b (+ carry) = result, all of `bits`; the values may hold more bits, which are ignored. */
   flagsAdd(bits: Bits, a: Value, b: Value, result: Value): void {
-    const carries = this.or(this.and(a, b), this.and(this.or(a, b), this.not(result)));
-    this.setResult(bits, result, this.#auxOf(bits, carries));
+    this.setFlags({ kind: "add", bits, a, b, result, plain: isPlain("add", a, b, result), carry: undefined });
   }
   /** Flags of a - b (- borrow) = result. */
   flagsSub(bits: Bits, a: Value, b: Value, result: Value): void {
-    const notA = this.not(a);
-    const borrows = this.or(this.and(notA, b), this.and(this.or(notA, b), result));
-    this.setResult(bits, result, this.#auxOf(bits, borrows));
+    this.setFlags({ kind: "sub", bits, a, b, result, plain: isPlain("sub", a, b, result), carry: undefined });
   }
   /** Flags of a logical result: CF, OF and AF clear. */
   flagsLogic(bits: Bits, result: Value): void {
-    this.setResult(bits, result, this.i32(0));
+    this.setFlags({ kind: "logic", bits, a: result, b: result, result, plain: false, carry: undefined });
+  }
+  /** Flags of a + 1 or a - 1, but for CF, which stays: INC and DEC. */
+  flagsStep(kind: "add" | "sub", bits: Bits, a: Value, one: Value, result: Value): void {
+    this.setFlags({ kind, bits, a, b: one, result, plain: true, carry: this.carry() });
+  }
+  /** Flags by a rule. */
+  setFlags(rule: FlagRule): void {
+    const { kind, bits, a, b, result, carry } = rule;
+    let aux = this.i32(0);
+    if (kind === "add") {
+      aux = this.#auxOf(bits, this.or(this.and(a, b), this.and(this.or(a, b), this.not(result))));
+    } else if (kind === "sub") {
+      const notA = this.not(a);
+      aux = this.#auxOf(bits, this.or(this.and(notA, b), this.and(this.or(notA, b), result)));
+    }
+    if (carry !== undefined) aux = this.#withCarry(aux, carry);
+    this.setField("flagsResult", this.signExtend64(result, bits));
+    const { offset } = STATE.flagsAux;
+    this.statement({ kind: "setState", offset, bits: 32, value: this.use(aux), rule });
   }
   /** ZF, SF and PF by the result, the others as given (i32, 0 or 1); absent ones are cleared. */
   flagsOf(bits: Bits, result: Value, others: { cf?: Value; of?: Value; af?: Value }): void {
@@ -345,9 +370,11 @@ export class Semantics extends Builder {
   }
   /** Changes CF alone; `cf` is 0 or 1. */
   setCarry(cf: Value): void {
-    const aux = this.field("flagsAux");
+    this.setField("flagsAux", this.#withCarry(this.field("flagsAux"), cf));
+  }
+  #withCarry(aux: Value, cf: Value): Value {
     const overflow = this.xor(this.#overflowOf(aux), cf);
-    this.setField("flagsAux", this.or(this.and(aux, ~3), this.or(overflow, this.shl(cf, 1))));
+    return this.or(this.and(aux, ~3), this.or(overflow, this.shl(cf, 1)));
   }
   /** All six arithmetic flags at their places in RFLAGS (i32). */
   arithmeticFlags(): Value {
@@ -386,12 +413,16 @@ export class Semantics extends Builder {
     this.setField("flagsAux", this.or(kept, this.or(this.xor(cf, of), this.shl(cf, 1))));
   }
   carry(): Value {
-    return this.#carryOf(this.field("flagsAux"));
+    const value = this.#carryOf(this.field("flagsAux"));
+    value.condition = CONDITION_BELOW;
+    return value;
   }
   /** A condition by its encoding (0 O, 1 NO, 2 B, ... 15 G) as 1 or 0 [SDM 1 appendix B]. */
   condition(code: number): Value {
     const positive = this.#condition(code >> 1);
-    return (code & 1) === 0 ? positive : this.isZero(positive);
+    const value = (code & 1) === 0 ? positive : this.isZero(positive);
+    value.condition = code;
+    return value;
   }
   #condition(pair: number): Value {
     const aux = this.field("flagsAux");

@@ -74,8 +74,8 @@ export const STATE = {
   faultError: field("i32"),
   /** The linear address that a fault for a non-canonical one was raised for. */
   faultAddress: field("i64"),
-  /** Why the interpreter's loop returns. */
-  exitReason: field("i32"),
+  /** Non-zero: something else than an interrupt waits to be looked at where the guest polls: HLT, a shutdown, a trap. */
+  attention: field("i32"),
   /** Whether an interrupt may be waiting: set by devices' code, read where IF becomes 1. */
   interruptHint: field("i32"),
   /** RIP of the instruction after STI or a load of SS, before which no interrupt is taken [SDM 3 §6.8.3]; stale values

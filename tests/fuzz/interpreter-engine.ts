@@ -21,6 +21,7 @@ import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
 
 /** A case runs for microseconds; decoding and compiling its instructions may take some milliseconds. */
 const HANG_MILLISECONDS = 3000;
+const COMPILED_BYTES = 8 << 20;
 
 /** Time that this thread had the processor: on a busy host a case can wait for seconds without hanging. */
 function threadMilliseconds(): number {
@@ -29,7 +30,7 @@ function threadMilliseconds(): number {
 }
 
 export class InterpreterEngine implements Ring3Engine {
-  readonly name = "wasm";
+  readonly name: string = "wasm";
   readonly #memory = GuestMemory.create(RAM_BYTES);
   readonly #ram: Uint8Array;
   readonly #writer: BatchWriter;
@@ -90,6 +91,14 @@ export class InterpreterEngine implements Ring3Engine {
       }
     }
     return readResult(this.#ram, batch);
+  }
+
+  /** The same with every trace compiled at its first execution. */
+  static compiled(threshold = 1): InterpreterEngine {
+    return new InterpreterEngine((memory, host) => {
+      const compiler = { threshold, maxBytes: COMPILED_BYTES };
+      return new PortableVcpu(memory, host, { features: new Set(Object.keys(FEATURES)), compiler });
+    });
   }
 
   #endHungCase(): void {

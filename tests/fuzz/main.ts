@@ -1,7 +1,7 @@
 /**
  * The fuzzer: random instruction sequences on the portable engine and on the processor itself, compared.
  *
- *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--bits 64|32] [--form ADD] [--without "ENTER,AND 80"] [--engine wasm|kvm]
+ *     npm run fuzz -- --seed 7 --count 1000000 [--start N] [--bits 64|32] [--form ADD] [--without "ENTER,AND 80"] [--engine wasm|compiler|kvm]
  * `--bits 32` runs compatibility mode. A paravirtual KVM emulates it: x87, MMX and SSE raise #UD there, and the rest is
  * the emulator's.
  *
@@ -51,7 +51,11 @@ function codeBits(text: string): CodeBits {
 function openEngine(name: string): Ring3Engine {
   if (name === "kvm") return new KvmEngine();
   if (name === "wasm") return new InterpreterEngine();
-  throw new IsolaError({ code: "option-invalid", message: `read --engine: found "${name}", wanted wasm or kvm` });
+  if (name === "compiler") return InterpreterEngine.compiled();
+  throw new IsolaError({
+    code: "option-invalid",
+    message: `read --engine: found "${name}", wanted wasm, compiler or kvm`,
+  });
 }
 
 function main(): number {

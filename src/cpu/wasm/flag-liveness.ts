@@ -74,19 +74,20 @@ export function flagsOverwritten(use: FlagUse, after: boolean): boolean {
   return use.writes || after;
 }
 
-/** A handler's statements without those that set flags, uses counted anew. The statements must be its own. */
-export function withoutFlags(statements: readonly Statement[]): Statement[] {
+/** A handler's statements without those that set flags, uses counted anew. The statements must be its own. `kept` are
+ * values that stay needed nevertheless. */
+export function withoutFlags(statements: readonly Statement[], kept: readonly Value[] = []): Statement[] {
   const strip = (list: readonly Statement[]): Statement[] =>
     list
       .filter((s) => !(s.kind === "setState" && isFlags(s.offset)))
       .map((s) => (s.kind === "if" ? { ...s, then: strip(s.then), else: strip(s.else) } : s));
-  const kept = strip(statements);
-  countUses(kept);
-  return kept;
+  const rest = strip(statements);
+  countUses(rest, kept);
+  return rest;
 }
 
 /** Counts how often each value is used by statements that have an effect. */
-function countUses(statements: readonly Statement[]): void {
+function countUses(statements: readonly Statement[], kept: readonly Value[]): void {
   const seen = new Set<Value>();
   const inputs = (value: Value): readonly Value[] =>
     value.source.kind === "helper" ? [...value.args, ...value.source.call.args] : value.args;
@@ -145,4 +146,5 @@ function countUses(statements: readonly Statement[]): void {
       if (s.value.source.kind === "load" || s.value.source.kind === "helper") touch(s.value);
     } else for (const value of operands(s)) use(value);
   });
+  kept.forEach(use);
 }

@@ -71,12 +71,18 @@ export function handlerName(decoded: Decoded): string {
 /** Marks the name of a handler that leaves the flags as they are. */
 export const NO_FLAGS = " !f";
 
-/** Builds a handler; without the flags where its name says so. */
-export function buildHandler(name: string, decoded: Decoded): Handler {
+/** An instruction's effect. Its values are its own. */
+export function buildStatements(decoded: Decoded): readonly Statement[] {
   const m = new Semantics(decoded.context);
   const [a = NO_OPERAND, b = NO_OPERAND, c = NO_OPERAND] = decoded.operands;
   decoded.form.instruction.effect(m, a, b, c);
-  const statements = name.endsWith(NO_FLAGS) ? withoutFlags(m.finish()) : m.finish();
+  return m.finish();
+}
+
+/** Builds a handler; without the flags where its name says so. */
+export function buildHandler(name: string, decoded: Decoded): Handler {
+  const all = buildStatements(decoded);
+  const statements = name.endsWith(NO_FLAGS) ? withoutFlags(all) : all;
   return { name, statements, operands: decoded.operands, addressForm: decoded.addressForm, context: decoded.context };
 }
 

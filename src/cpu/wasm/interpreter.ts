@@ -3,12 +3,24 @@
  * inline and the rest called through a table (design: measured twice as fast as chains of tail calls).
  */
 
+import { TF } from "../../isa/flags.ts";
 import { segmentField, STATE } from "../../isa/state.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { CodeWriter } from "../../wasm/code.ts";
 import { ModuleBuilder } from "../../wasm/module.ts";
 import { type Handler, helperCalls, type Sequence, sequenceName, storesIn } from "./handlers.ts";
-import { ARENA, EXIT, HANDLER, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, STATUS } from "./layout.ts";
+import {
+  ARENA,
+  EXIT,
+  HANDLER,
+  JUMP_CACHE,
+  PROFILE,
+  RECORD,
+  REGION_STAMP,
+  REGION_STATUS,
+  STATE_BASE,
+  STATUS,
+} from "./layout.ts";
 import type { CoreFunctions } from "./lower.ts";
 import { pushJumpSlot } from "./memory/code-lookup.ts";
 import type { MemoryCore } from "./memory/memory-core.ts";
@@ -26,6 +38,8 @@ const CORE_IMPORTS = [
   ["fetch", ["i64"], ["i64"]],
 ] as const;
 
+/** (fuel i32) -> (fuel i32, REGION_STATUS i32) */
+const REGION_TYPE = [["i32"], ["i32", "i32"]] as const;
 /** How many handlers the table can hold at most. */
 const TABLE_SIZE = 16384;
 
@@ -34,6 +48,8 @@ export class Interpreter {
   readonly #core: MemoryCore;
   readonly #helpers: HelperImports;
   readonly #table: WebAssembly.Table;
+  /** Compiled regions by index: of REGION_TYPE. */
+  readonly regions: WebAssembly.Table;
   /** Whether executions are counted by record (PROFILE): to find the hot handlers. */
   readonly #counts: boolean;
   /** Number of the first hot handler; they follow in the order given. */
@@ -42,13 +58,14 @@ export class Interpreter {
   /** Runs records from RIP for at most about `fuel` instructions; why it stopped (EXIT). */
   readonly run: (fuel: number) => number;
   /** Handlers' names by number, for traces and statistics. */
-  readonly names: string[] = ["stale", "goto", "poll", "crossing", "limit", "debug"];
+  readonly names: string[] = ["stale", "goto", "poll", "crossing", "limit", "debug", "head", "region"];
 
   constructor(memory: GuestMemory, core: MemoryCore, helpers: HelperImports, hot: readonly Sequence[], counts = false) {
     this.#memory = memory;
     this.#core = core;
     this.#helpers = helpers;
     this.#table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_SIZE });
+    this.regions = new WebAssembly.Table({ element: "anyfunc", initial: REGION_STAMP.regions });
     for (const sequence of hot) {
       this.names.push(sequenceName(sequence.map((handler) => handler.name)));
       this.#next++;
@@ -78,7 +95,7 @@ export class Interpreter {
 
   #instantiate(bytes: Uint8Array<ArrayBuffer>): Record<string, unknown> {
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-      env: { memory: this.#memory.memory, table: this.#table },
+      env: { memory: this.#memory.memory, table: this.#table, regions: this.regions },
       core: this.#core as unknown as WebAssembly.ModuleImports,
       helpers: this.#helpers,
     });
@@ -91,6 +108,7 @@ export class Interpreter {
     const pages = this.#memory.memory.buffer.byteLength / 65536;
     module.importMemory("env", "memory", pages, pages);
     module.importTable("env", "table", TABLE_SIZE);
+    module.importTable("env", "regions", REGION_STAMP.regions);
     const core = Object.fromEntries(
       CORE_IMPORTS.map(([name, params, results]) => [name, module.importFunction("core", name, params, results)]),
     ) as unknown as CoreFunctions & { lookup: number; fetch: number };
@@ -123,6 +141,9 @@ export class Interpreter {
     const status = code.local("i32");
     const initialFuel = code.local("i32");
     const slowed = code.local("i32");
+    const regionType = module.type(...REGION_TYPE);
+    /** The next region is passed by: the interpreter is to run its first instruction. */
+    const passed = code.local("i32");
     const rip = code.local("i64");
 
     const loadField32 = (name: keyof typeof STATE) => {
@@ -312,9 +333,33 @@ export class Interpreter {
       code.end();
       code.br(next);
     };
+    /** Leaves where an interrupt or something else waits; else goes on at once. */
+    const look = () => {
+      loadField32("interruptHint");
+      loadField32("attention");
+      code.op("i32.or");
+      loadField32("debugTrap");
+      code.op("i32.or");
+      loadField32("flagsSystem");
+      code.i32(TF);
+      code.op("i32.and");
+      code.op("i32.or");
+      code.if();
+      exit(EXIT.poll);
+      code.end();
+      code.br(dispatch);
+    };
     const poll = () => {
       spendFuel();
-      exit(EXIT.poll);
+      look();
+    };
+    const when = (value: number, emit: () => void) => {
+      code.get(status);
+      code.i32(value);
+      code.op("i32.eq");
+      code.if();
+      emit();
+      code.end();
     };
     const target: LowerTarget = {
       code,
@@ -367,6 +412,46 @@ export class Interpreter {
           code.memory("i32.load", RECORD.immediate);
         });
         advance();
+      },
+      () => {
+        code.i32(0);
+        code.set(passed);
+        code.get(record);
+        code.get(record);
+        code.memory("i32.load", RECORD.immediate);
+        code.i32(1);
+        code.op("i32.sub");
+        code.tee(slot);
+        code.memory("i32.store", RECORD.immediate);
+        code.get(slot);
+        code.op("i32.eqz");
+        code.if();
+        setRip(pushRecordRip);
+        exit(EXIT.compile);
+        code.end();
+        advance();
+      },
+      () => {
+        code.get(passed);
+        code.if();
+        code.i32(0);
+        code.set(passed);
+        advance();
+        code.end();
+        code.get(fuel);
+        code.get(record);
+        code.memory("i32.load", RECORD.immediate);
+        code.callIndirect(regionType, 1);
+        code.set(status);
+        code.set(fuel);
+        reloadTlb();
+        code.get(status);
+        code.i32(REGION_STATUS.retry);
+        code.op("i32.eq");
+        code.set(passed);
+        when(REGION_STATUS.fault, () => exit(EXIT.fault));
+        when(REGION_STATUS.poll, look);
+        code.br(dispatch);
       },
       ...hot.map((sequence) => () => {
         target.locals.reset();
@@ -434,14 +519,6 @@ export class Interpreter {
     code.if();
     advance();
     code.end();
-    const when = (value: number, emit: () => void) => {
-      code.get(status);
-      code.i32(value);
-      code.op("i32.eq");
-      code.if();
-      emit();
-      code.end();
-    };
     when(STATUS.dispatch, toDispatch);
     when(STATUS.fault, () => code.br(faulted));
     when(STATUS.repeat, repeat);

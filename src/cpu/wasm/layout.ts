@@ -34,6 +34,9 @@ export const FETCH_GLOBAL = 532 * KIB;
 /** Jump cache: {RIP i64, record i32, jumpContext i32}. */
 export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 
+/** By region: the jump context in which its pages were last found to be the ones that were compiled. */
+export const REGION_STAMP = { base: 704 * KIB, regions: 16384 } as const;
+
 /** Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. */
 export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
 /** A trace's key: physical address (40 bits), decode context from here on, and a bit that keeps it from being 0. */
@@ -83,12 +86,27 @@ export const HANDLER = {
   limit: 4,
   /** Leaves where `immediate` is not 0 or a debug trap waits. */
   debug: 5,
+  /** Begins a trace that is not compiled: `immediate` counts down to that. */
+  head: 6,
+  /** Begins a trace that is compiled: `immediate` is its region's place in the table. */
+  region: 7,
   /** First of the generated ones. */
-  first: 6,
+  first: 8,
 } as const;
 
 /** What the interpreter's loop returns. */
-export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4, limit: 5, debug: 6 } as const;
+export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4, limit: 5, debug: 6, compile: 7 } as const;
 
 /** What a handler outside the loop returns. */
 export const STATUS = { next: 0, dispatch: 1, fault: 2, repeat: 3, poll: 4 } as const;
+
+/** What a compiled region returns besides the fuel that is left. */
+export const REGION_STATUS = {
+  /** Go on at RIP. */
+  dispatch: 0,
+  /** The interpreter is to run the instruction at RIP. */
+  retry: 1,
+  fault: 2,
+  /** Look for interrupts, then go on at RIP. */
+  poll: 3,
+} as const;

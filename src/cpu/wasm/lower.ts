@@ -82,6 +82,11 @@ export abstract class Lowering {
   protected abstract repeat(): void;
   protected abstract endTrace(poll: boolean): void;
 
+  /** Puts a condition of the flags on the stack, where the tier knows it from what set them. */
+  protected emitCondition(_condition: number): boolean {
+    return false;
+  }
+
   /** Emits statements; whether control cannot come out of their end. */
   protected block(statements: readonly Statement[]): boolean {
     for (const statement of statements) if (this.#statement(statement)) return true;
@@ -184,6 +189,7 @@ export abstract class Lowering {
 
   #emitPure(value: Value): void {
     if (value.source.kind !== "pure") throw new Error("not a pure value");
+    if (value.condition !== undefined && this.emitCondition(value.condition)) return;
     for (const arg of value.args) this.push(arg);
     if (value.source.op === "select") {
       if (value.type === "v128") this.code.append([0x1c, 1, 0x7b]);

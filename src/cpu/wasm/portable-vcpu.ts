@@ -12,6 +12,7 @@ import { type Field, STATE } from "../../isa/state.ts";
 import { INSTRUCTIONS } from "../../isa/table.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { AccessSize, CpuState, Vcpu, VcpuExit, VcpuHost } from "../vcpu.ts";
+import { type CompilerOptions, type CompilerStats, RegionCompiler } from "./compiler/region-compiler.ts";
 import { type EngineHost, GuestFault } from "./engine-host.ts";
 import { buildHandler, handlerName, NO_FLAGS, type Sequence, sequenceName } from "./handlers.ts";
 import { sseHelpers } from "./helpers/sse.ts";
@@ -42,6 +43,8 @@ export interface PortableOptions {
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
   /** Counts executions by record: `profile` then tells. */
   readonly counts?: boolean;
+  /** Compiles what is hot; absent: everything is interpreted. */
+  readonly compiler?: CompilerOptions;
 }
 
 export class PortableVcpu implements Vcpu {
@@ -54,6 +57,7 @@ export class PortableVcpu implements Vcpu {
   readonly #system: SystemUnit;
   readonly #words: Int32Array;
   readonly #memory: GuestMemory;
+  readonly #compiler: RegionCompiler | undefined;
   #generation = 0;
   #fuel = 20_000;
   #exit: "halt" | "shutdown" | undefined;
@@ -61,16 +65,14 @@ export class PortableVcpu implements Vcpu {
   #passing = false;
   #halted = false;
   /** Returns from WebAssembly to here, by cause; for statistics. */
-  readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0 };
+  readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0, compile: 0 };
 
   constructor(memory: GuestMemory, host: VcpuHost, options: PortableOptions = {}) {
     this.#memory = memory;
     this.#host = host;
     this.#words = new Int32Array(memory.memory.buffer);
     this.#view = new StateView(memory, STATE_BASE);
-    const hint = () => {
-      this.#setWord(STATE.interruptHint, host.interrupts.pending() ? 1 : 0);
-    };
+    const hint = () => this.#hint();
     const features = options.features ?? DEFAULT_CPU_MODEL.features;
     const imports: MemoryCoreImports = {
       mmioRead: (address, bytes) => host.bus.readMmio(Number(address), bytes as AccessSize) | 0,
@@ -93,6 +95,20 @@ export class PortableVcpu implements Vcpu {
     const decoder = new Decoder(INSTRUCTIONS, features);
     const hot = hotSequences(decoder);
     this.#interpreter = new Interpreter(memory, this.#core, helpers, [...hot.values()], options.counts);
+    if (options.compiler !== undefined) {
+      this.#compiler = new RegionCompiler(
+        memory,
+        this.#core,
+        helpers,
+        this.#interpreter.regions,
+        decoder,
+        {
+          fetch: (linear) => this.#fetchable(linear),
+          own: (page, from, to, owner) => this.#traces.own(page, from, to, owner),
+        },
+        options.compiler,
+      );
+    }
     this.#traces = new TraceCache(
       memory,
       {
@@ -102,6 +118,7 @@ export class PortableVcpu implements Vcpu {
         forgetWritable: () => this.#core.flushAll(),
         mayBreak: (offset) => this.#system.breakpoints.mayBreak(offset),
         onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long(STATE.rip)),
+        heads: this.#compiler,
       },
       decoder,
     );
@@ -145,7 +162,13 @@ export class PortableVcpu implements Vcpu {
     }));
   }
 
+  /** What the compiler has done so far; undefined where there is none. */
+  get compilerStats(): Readonly<CompilerStats> | undefined {
+    return this.#compiler?.stats;
+  }
+
   run(): VcpuExit {
+    this.#compiler?.flush();
     if (this.#halted && !this.#wakes()) return this.#halt();
     this.#halted = false;
     const started = performance.now();
@@ -160,6 +183,7 @@ export class PortableVcpu implements Vcpu {
       const single = this.#shadowed || this.#passing || stepping;
       const limited = single || (this.#word(STATE.decodeContext) & DECODE.debug) !== 0;
       const began = resuming ? this.#view.long(STATE.rip) : 0n;
+      this.#setWord(STATE.attention, limited ? 1 : 0);
       const reason = this.#exit === undefined ? this.#interpreter.run(single ? 0 : fuel) : EXIT.poll;
       if (this.#shadowed && reason !== EXIT.decode) this.#setShadowed(false);
       if (this.#passing && reason !== EXIT.decode) this.#setPassing(false);
@@ -207,6 +231,10 @@ export class PortableVcpu implements Vcpu {
         case EXIT.debug:
           if (!this.#system.instructionBreakpoint(this.#linearRip())) this.#setPassing(true);
           break;
+        case EXIT.compile:
+          this.exits.compile++;
+          this.#compile();
+          break;
         default:
           this.exits.poll++;
       }
@@ -223,12 +251,18 @@ export class PortableVcpu implements Vcpu {
     this.#fuel = Math.round(Math.min(Math.max(next, MIN_FUEL), MAX_FUEL));
   }
 
+  /** Tells the guest's code whether interrupts wait; whether maskable ones do. */
+  #hint(): boolean {
+    const { interrupts } = this.#host;
+    const pending = interrupts.pending();
+    this.#setWord(STATE.interruptHint, pending || interrupts.nmiPending?.() === true ? 1 : 0);
+    return pending;
+  }
+
   /** Delivers an interrupt that waits, unless it has to wait for one more instruction, after STI or a load of SS. */
   #takeInterrupt(): void {
     const { interrupts } = this.#host;
-    const pending = interrupts.pending();
-    this.#setWord(STATE.interruptHint, pending ? 1 : 0);
-    const maskable = pending && !this.#masked;
+    const maskable = this.#hint() && !this.#masked;
     const nmi = interrupts.nmiPending?.() === true && !this.#system.nmiBlocked;
     if ((!maskable && !nmi) || this.#shadowed) return;
     if (this.#view.long(STATE.shadowRip) === this.#view.long(STATE.rip)) {
@@ -274,6 +308,26 @@ export class PortableVcpu implements Vcpu {
     } catch (error) {
       if (!(error instanceof GuestFault)) throw error;
       this.#system.deliver(error.vector, error.errorCode, {});
+    }
+  }
+
+  /** The trace at RIP has become hot. */
+  #compile(): void {
+    this.#setWord(STATE.fault, 0);
+    const linear = BigInt.asUintN(64, this.#linearRip());
+    const record = this.#core.lookup(BigInt.asIntN(64, linear));
+    const physical = this.#fetchable(linear);
+    if (record === 0 || physical === undefined) return;
+    this.#compiler?.request(linear, record, physical, this.#word(STATE.decodeContext));
+  }
+
+  /** Physical address of code; undefined where the fetch would fault. */
+  #fetchable(linear: bigint): number | undefined {
+    try {
+      return this.#translate(linear, ACCESS.fetch);
+    } catch (error) {
+      if (error instanceof GuestFault) return undefined;
+      throw error;
     }
   }
 
@@ -345,7 +399,8 @@ export class PortableVcpu implements Vcpu {
   }
 
   #engineHost(hint: () => void, features: ReadonlySet<FeatureName>): EngineHost {
-    const { bus, interrupts, clock } = this.#host;
+    const { bus, clock } = this.#host;
+    const interrupts = withHint(this.#host.interrupts, hint);
     return {
       memory: this.#memory,
       stateBase: STATE_BASE,
@@ -389,6 +444,7 @@ export class PortableVcpu implements Vcpu {
       viewChanged: () => this.#viewChanged(),
       requestExit: (reason) => {
         this.#exit = reason;
+        this.#setWord(STATE.attention, 1);
       },
     };
   }
@@ -431,6 +487,7 @@ export class PortableVcpu implements Vcpu {
     this.#setWord(STATE.pagingMode, mode);
     let decode = (flags & TF) !== 0 || this.#shadowed || this.#passing ? DECODE.singleStep : 0;
     if (alignment) decode |= DECODE.alignment;
+    if (this.#system.breakpoints.armed) this.#setWord(STATE.attention, 1);
     if (this.#system.breakpoints.armed && !this.#passing) decode |= DECODE.debug;
     if (long) decode |= DECODE.long;
     else {
@@ -487,6 +544,29 @@ const HAS_ERROR_CODE: ReadonlySet<number> = new Set([
   EXCEPTION.PF,
   EXCEPTION.AC,
 ]);
+
+/** An interrupt controller that tells of what is pending after each change by the processor's own registers. */
+function withHint(interrupts: VcpuHost["interrupts"], hint: () => void): VcpuHost["interrupts"] {
+  return {
+    pending: () => interrupts.pending(),
+    nmiPending: () => interrupts.nmiPending?.() === true,
+    takeNmi: () => interrupts.takeNmi?.() === true,
+    acknowledge: () => interrupts.acknowledge(),
+    readMsr: (index) => interrupts.readMsr(index),
+    writeMsr: (index, value) => {
+      const written = interrupts.writeMsr(index, value);
+      hint();
+      return written;
+    },
+    get taskPriority() {
+      return interrupts.taskPriority;
+    },
+    set taskPriority(priority) {
+      interrupts.taskPriority = priority;
+      hint();
+    },
+  };
+}
 
 /** Helpers as WebAssembly calls them: a GuestFault goes into the state instead of through WebAssembly's frames. */
 function guarded(

@@ -22,7 +22,7 @@ const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
 const SS_REGISTER = 2;
-/** Records a trace takes at most: its instructions, three checks and an ending. */
+/** Records a trace takes at most: its instructions, a head or three checks, and an ending. */
 const MAX_RECORDS = MAX_INSTRUCTIONS + 4;
 
 /** What the traces need of the engine. */
@@ -39,6 +39,21 @@ export interface TraceHost {
   mayBreak(offset: number): boolean;
   /** An instruction that the table lacks, by its bytes. */
   onUndefined(bytes: Uint8Array): void;
+  /** The compiler tier, where there is one. */
+  readonly heads?: TraceHeads | undefined;
+}
+
+/** Decides what the heads of traces do: count their executions, or enter a compiled region. */
+export interface TraceHeads {
+  compiles(mode: number): boolean;
+  writeHead(record: number, physical: number, mode: number): void;
+  /** All decoded code is forgotten. */
+  clear(): void;
+}
+
+/** Something else made from code, which is told when that is written. */
+export interface CodeOwner {
+  forget(): void;
 }
 
 interface Trace {
@@ -49,6 +64,7 @@ interface Trace {
 
 interface CodePage {
   readonly traces: Trace[];
+  readonly owners: Set<CodeOwner>;
   /** One bit a byte that some trace was decoded from. */
   readonly bytes: Uint8Array;
 }
@@ -307,6 +323,12 @@ export class TraceCache {
       view.setBigInt64(at + RECORD.immediate, BigInt(known - start), true);
       next();
     }
+    const { heads } = this.#host;
+    if (heads?.compiles(mode) === true && crossing === undefined && lines.length > 0) {
+      put(HANDLER.head, start);
+      heads.writeHead(at, physical, mode);
+      next();
+    }
     if (crossing !== undefined) {
       put(HANDLER.crossing, start);
       view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
@@ -410,6 +432,23 @@ export class TraceCache {
     this.#host.forgetJumps();
   }
 
+  /** Has `owner` told when a byte of [from, to) of a RAM page is written. */
+  own(pageAddress: number, from: number, to: number, owner: CodeOwner): void {
+    this.#pageOf(pageAddress, from, to)?.owners.add(owner);
+  }
+
+  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
+    this.#pageOf(pageAddress, from, to)?.traces.push(trace);
+  }
+
+  /** A RAM page, from now on one that holds code in [from, to). */
+  #pageOf(pageAddress: number, from: number, to: number): CodePage | undefined {
+    const page = this.#claim(pageAddress);
+    if (page === undefined) return undefined;
+    for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
+    return page;
+  }
+
   /** The entry of a page that holds code or is about to; undefined where it is no RAM. */
   #claim(pageAddress: number): CodePage | undefined {
     const offset = this.#memory.offsetOf(pageAddress, 1);
@@ -417,20 +456,13 @@ export class TraceCache {
     const number = this.#pageNumber(offset);
     let page = this.#pages.get(number);
     if (page === undefined) {
-      page = { traces: [], bytes: new Uint8Array(PAGE_BYTES / 8) };
+      page = { traces: [], owners: new Set(), bytes: new Uint8Array(PAGE_BYTES / 8) };
       this.#pages.set(number, page);
       // Seen by the thread that writes for devices [machine/code-notices.ts].
       Atomics.store(this.#memory.bytes, CODE_MAP + number, 1);
       this.#host.forgetWritable();
     }
     return page;
-  }
-
-  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
-    const page = this.#claim(pageAddress);
-    if (page === undefined) return;
-    page.traces.push(trace);
-    for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
   }
 
   #pageNumber(place: number): number {
@@ -460,6 +492,7 @@ export class TraceCache {
     }
     this.#pages.delete(number);
     this.#memory.bytes[CODE_MAP + number] = 0;
+    for (const owner of page.owners) owner.forget();
     this.#host.forgetJumps();
     return false;
   }
@@ -468,6 +501,7 @@ export class TraceCache {
   clear(): void {
     for (const number of this.#pages.keys()) this.#memory.bytes[CODE_MAP + number] = 0;
     this.#pages.clear();
+    this.#host.heads?.clear();
     // Few slots are cleared one by one: the table is large, and a short-lived guest touches little of it.
     if (this.#slots.length > TRACE_HASH.entries / 16) {
       this.#words.fill(0, TRACE_HASH.base >> 2, (TRACE_HASH.base >> 2) + TRACE_HASH.entries * 4);

@@ -126,8 +126,5 @@ function step(m: Semantics, dst: Operand, up: boolean): void {
   const one = m.constant(a.type, 1);
   const result = up ? m.add(a, one) : m.sub(a, one);
   m.write(dst, result);
-  const carry = m.carry();
-  if (up) m.flagsAdd(dst.bits, a, one, result);
-  else m.flagsSub(dst.bits, a, one, result);
-  m.setCarry(carry);
+  m.flagsStep(up ? "add" : "sub", dst.bits, a, one, result);
 }

@@ -112,6 +112,13 @@ export class SystemUnit {
     return (this.#parts.view.systemFlags & TF) !== 0;
   }
 
+  /** The flags that an instruction left tell whether it traps. Where neither they nor those before hold TF, it will not
+   * be asked. */
+  #judgeByNewFlags(): void {
+    const { view } = this.#parts;
+    this.#trapsByNewFlags = view.low(STATE.attention) !== 0 || (view.systemFlags & TF) !== 0;
+  }
+
   /** Whether a non-maskable interrupt is being handled: others wait for IRET. [SDM 3 §6.7.1] */
   get nmiBlocked(): boolean {
     return this.#nmiBlocked;
@@ -243,11 +250,11 @@ export class SystemUnit {
       softwareInterrupt: (vector: number, source: number) => this.#softwareInterrupt(vector & 0xff, source),
       syscall: () => {
         syscall(parts);
-        this.#trapsByNewFlags = true;
+        this.#judgeByNewFlags();
       },
       sysret: (bits: number) => {
         sysret(parts, bits as OperandBits);
-        this.#trapsByNewFlags = true;
+        this.#judgeByNewFlags();
       },
       sysenter: () => sysenter(parts),
       sysexit: (bits: number) => sysexit(parts, bits as OperandBits),
@@ -265,7 +272,7 @@ export class SystemUnit {
     const { view } = this.#parts;
     if (source === 0 && view.virtual8086 && (view.systemFlags & IOPL) !== IOPL) throw new GuestFault(EXCEPTION.GP, 0);
     this.#transfer(() => this.#exceptions.enter(vector, undefined, source === 2 ? "trap" : "software"));
-    this.#trapsByNewFlags = true;
+    this.#judgeByNewFlags();
   }
 
   #registerHelpers() {

@@ -1,0 +1,317 @@
+/**
+ * The compiler tier: turns hot trace heads into compiled regions, in batches of one WebAssembly module, keeps them up to
+ * a cap, and forgets those whose code is written.
+ */
+
+import type { Decoder } from "../../../isa/decode.ts";
+import { DECODE } from "../../../isa/decode.ts";
+import type { GuestMemory } from "../../../memory/guest-memory.ts";
+import { ModuleBuilder } from "../../../wasm/module.ts";
+import { helperCalls } from "../handlers.ts";
+import { HANDLER, RECORD, REGION_STAMP } from "../layout.ts";
+import type { CodeOwner, TraceHeads } from "../traces.ts";
+import type { MemoryCore } from "../memory/memory-core.ts";
+import { emitRegion } from "./emit-region.ts";
+import { findRegion, PAGE_BYTES, type Region } from "./region.ts";
+
+export interface CompilerOptions {
+  /** Executions of a trace's head before it is compiled; at least 1. */
+  readonly threshold: number;
+  /** WebAssembly bytes of live regions at most, before the older half is dropped. */
+  readonly maxBytes: number;
+}
+
+/** What the compiler needs of the engine. */
+export interface CompilerHost {
+  /** Physical address of code at a linear one; undefined where the fetch would fault. */
+  fetch(linear: bigint): number | undefined;
+  /** Has `owner` told when a byte of [from, to) of the RAM page at `page` is written. */
+  own(page: number, from: number, to: number, owner: CodeOwner): void;
+}
+
+export interface CompilerStats {
+  /** Regions compiled so far, those that live, and those that were forgotten because their code was written. */
+  compiled: number;
+  live: number;
+  written: number;
+  evicted: number;
+  /** Guest instructions compiled, WebAssembly bytes made, milliseconds spent. */
+  instructions: number;
+  bytes: number;
+  milliseconds: number;
+}
+
+interface Compiled extends CodeOwner {
+  readonly region: Region;
+  readonly key: string;
+  readonly page: number;
+  index: number;
+  bytes: number;
+  /** Head records that enter it. */
+  readonly records: Set<number>;
+  live: boolean;
+}
+
+/** A head that is not to be compiled counts down from here, which takes for ever. */
+const NEVER = 0x7fff_ffff;
+/** Each time a page's compiled code was written, its heads must be this many times as hot. */
+const PATIENCE = 4;
+const MAX_BATCH = 16;
+
+export class RegionCompiler implements TraceHeads {
+  readonly #memory: GuestMemory;
+  readonly #core: MemoryCore;
+  readonly #helpers: Record<string, unknown>;
+  readonly #table: WebAssembly.Table;
+  readonly #decoder: Decoder;
+  readonly #host: CompilerHost;
+  readonly #options: CompilerOptions;
+  readonly #regions = new Map<string, Compiled>();
+  /** Heads that nothing can be compiled at, until their page is written. */
+  #waiting: Compiled[] = [];
+  /** Oldest first. */
+  #living: Compiled[] = [];
+  #liveBytes = 0;
+  /** How often compiled code of a page was written, by the page's physical address. */
+  readonly #rewrites = new Map<number, number>();
+  readonly #free: number[] = [];
+  #next = 0;
+  readonly stats: CompilerStats = {
+    compiled: 0,
+    live: 0,
+    written: 0,
+    evicted: 0,
+    instructions: 0,
+    bytes: 0,
+    milliseconds: 0,
+  };
+
+  constructor(
+    memory: GuestMemory,
+    core: MemoryCore,
+    helpers: Record<string, unknown>,
+    table: WebAssembly.Table,
+    decoder: Decoder,
+    host: CompilerHost,
+    options: CompilerOptions,
+  ) {
+    this.#memory = memory;
+    this.#core = core;
+    this.#helpers = helpers;
+    this.#table = table;
+    this.#decoder = decoder;
+    this.#host = host;
+    this.#options = options;
+  }
+
+  /** Writes the head record of a new trace, which either counts or enters the region that there is. */
+  writeHead(record: number, physical: number, mode: number): void {
+    const known = this.#regions.get(keyOf(physical, mode));
+    if (known !== undefined && known.index >= 0) this.#enter(known, record);
+    else this.#count(record, this.#thresholdOf(physical, mode));
+  }
+
+  /** Whether traces of a mode get head records. */
+  compiles(mode: number): boolean {
+    return (mode & (DECODE.singleStep | DECODE.alignment | DECODE.debug | DECODE.limited)) === 0;
+  }
+
+  /** A head has become hot: its region is found now and compiled with the next batch. */
+  request(linear: bigint, record: number, physical: number, mode: number): void {
+    this.#count(record, NEVER);
+    const key = keyOf(physical, mode);
+    const known = this.#regions.get(key);
+    if (known !== undefined) {
+      if (known.index >= 0) this.#enter(known, record);
+      else known.records.add(record);
+      return;
+    }
+    const started = performance.now();
+    const page = physical - (physical % PAGE_BYTES);
+    const linearPage = linear & ~0xfffn;
+    const wide = (mode & DECODE.long) !== 0;
+    const region = findRegion(
+      {
+        decoder: this.#decoder,
+        mode,
+        page: (number) => {
+          if (number === 0) return page;
+          const at = linearPage + BigInt(number * PAGE_BYTES);
+          return this.#host.fetch(wide ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
+        },
+        bytes: (address) => this.#memory.slice(address, PAGE_BYTES),
+      },
+      physical % PAGE_BYTES,
+    );
+    this.stats.milliseconds += performance.now() - started;
+    if (region === undefined || (this.#options.threshold > 1 && !isWorthwhile(region))) return;
+    const compiled: Compiled = {
+      region,
+      key,
+      page,
+      index: -1,
+      bytes: 0,
+      records: new Set([record]),
+      live: true,
+      forget: () => this.#written(compiled),
+    };
+    this.#regions.set(key, compiled);
+    this.#waiting.push(compiled);
+    for (const block of region.blocks.values()) {
+      const last = block.instructions.at(-1);
+      if (last === undefined) continue;
+      this.#own(compiled, block.at, last.at + last.decoded.length);
+    }
+    if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
+  }
+
+  #own(compiled: Compiled, from: number, to: number): void {
+    for (const [number, page] of compiled.region.pages) {
+      const start = Math.max(from - number * PAGE_BYTES, 0);
+      const end = Math.min(to - number * PAGE_BYTES, PAGE_BYTES);
+      if (start < end) this.#host.own(page, start, end, compiled);
+    }
+  }
+
+  /** Compiles what waits. */
+  flush(): void {
+    if (this.#waiting.length === 0) return;
+    const started = performance.now();
+    const batch = this.#waiting.filter(({ live }) => live);
+    this.#waiting = [];
+    for (const compiled of batch) compiled.index = this.#free.pop() ?? this.#next++;
+    const { bytes, exports } = this.#instantiate(batch);
+    const words = new Int32Array(this.#memory.memory.buffer);
+    for (const compiled of batch) {
+      const { index, region } = compiled;
+      compiled.bytes = bytes / batch.length;
+      words[(REGION_STAMP.base >> 2) + index] = -1;
+      this.#table.set(index, exports[`r${index}`]);
+      for (const record of compiled.records) this.#enter(compiled, record);
+      this.#living.push(compiled);
+      this.stats.instructions += region.instructions;
+    }
+    this.#liveBytes += bytes;
+    this.stats.compiled += batch.length;
+    this.stats.live += batch.length;
+    this.stats.bytes += bytes;
+    this.stats.milliseconds += performance.now() - started;
+    if (this.#liveBytes > this.#options.maxBytes || this.#next >= REGION_STAMP.regions - MAX_BATCH) this.#evict();
+  }
+
+  #instantiate(batch: readonly Compiled[]): { bytes: number; exports: WebAssembly.Exports } {
+    const builder = new ModuleBuilder();
+    const pages = this.#memory.memory.buffer.byteLength / 65536;
+    builder.importMemory("env", "memory", pages, pages);
+    const fetch = builder.importFunction("core", "fetch", ["i64"], ["i64"]);
+    const imported = new Map<string, number>();
+    for (const { region } of batch) {
+      for (const { instructions } of region.blocks.values()) {
+        for (const { statements } of instructions) {
+          for (const [name, { params, result }] of helperCalls(statements)) {
+            if (imported.has(name)) continue;
+            const from = name in this.#core ? "core" : "helpers";
+            imported.set(name, builder.importFunction(from, name, params, result === undefined ? [] : [result]));
+          }
+        }
+      }
+    }
+    const helper = (name: string): number => {
+      const index = imported.get(name);
+      if (index === undefined) throw new Error(`helper ${name} was not imported`);
+      return index;
+    };
+    for (const { region, index } of batch) emitRegion(region, { builder, fetch, helper }, index);
+    const binary = builder.finish();
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), {
+      env: { memory: this.#memory.memory },
+      core: this.#core as unknown as WebAssembly.ModuleImports,
+      helpers: this.#helpers as WebAssembly.ModuleImports,
+    });
+    return { bytes: binary.length, exports };
+  }
+
+  #enter(compiled: Compiled, record: number): void {
+    compiled.records.add(record);
+    this.#setRecord(record, HANDLER.region, compiled.index);
+  }
+
+  #count(record: number, executions: number): void {
+    this.#setRecord(record, HANDLER.head, executions);
+  }
+
+  #setRecord(record: number, handler: number, value: number): void {
+    this.#memory.view.setUint16(record + RECORD.handler, handler, true);
+    this.#memory.view.setInt32(record + RECORD.immediate, value, true);
+  }
+
+  #thresholdOf(physical: number, mode: number): number {
+    if (!this.compiles(mode)) return NEVER;
+    const rewrites = this.#rewrites.get(physical - (physical % PAGE_BYTES)) ?? 0;
+    const { threshold } = this.#options;
+    return rewrites === 0 ? threshold : Math.min(Math.max(threshold, 16) * PATIENCE ** rewrites, NEVER);
+  }
+
+  #written(compiled: Compiled): void {
+    if (!compiled.live) return;
+    this.#rewrites.set(compiled.page, (this.#rewrites.get(compiled.page) ?? 0) + 1);
+    this.stats.written++;
+    this.#drop(compiled);
+  }
+
+  /** Has a region entered no more. */
+  #drop(compiled: Compiled): void {
+    if (!compiled.live) return;
+    compiled.live = false;
+    this.#regions.delete(compiled.key);
+    const { index } = compiled;
+    const { view } = this.#memory;
+    for (const record of compiled.records) {
+      const handler = view.getUint16(record + RECORD.handler, true);
+      const value = view.getInt32(record + RECORD.immediate, true);
+      const enters = handler === HANDLER.region && value === index;
+      if (enters || (index < 0 && handler === HANDLER.head)) {
+        this.#count(record, this.#thresholdOf(compiled.page, 0));
+      }
+    }
+    if (index < 0) return;
+    this.#table.set(index, null);
+    this.#free.push(index);
+    this.#liveBytes -= compiled.bytes;
+    this.stats.live--;
+  }
+
+  /** Drops the older half. */
+  #evict(): void {
+    const living = this.#living.filter(({ live }) => live);
+    const dropped = living.splice(0, Math.ceil(living.length / 2));
+    for (const compiled of dropped) this.#drop(compiled);
+    this.stats.evicted += dropped.length;
+    this.#living = living;
+  }
+
+  /** Forgets everything, when all decoded code is forgotten. */
+  clear(): void {
+    for (const compiled of this.#regions.values()) {
+      compiled.live = false;
+      if (compiled.index < 0) continue;
+      this.#table.set(compiled.index, null);
+      this.#free.push(compiled.index);
+    }
+    this.#regions.clear();
+    this.#waiting = [];
+    this.#living = [];
+    this.#liveBytes = 0;
+    this.#rewrites.clear();
+    this.stats.live = 0;
+  }
+}
+
+function keyOf(physical: number, mode: number): string {
+  return `${physical}/${mode}`;
+}
+
+/** Entering a region costs as much as some interpreted instructions. */
+function isWorthwhile({ instructions, blocks }: Region): boolean {
+  return instructions > 3 || blocks.size > 1;
+}
