@@ -104,6 +104,9 @@ export class PortableVcpu implements Vcpu {
         decoder,
         {
           fetch: (linear) => this.#fetchable(linear),
+          claim: (page) => {
+            this.#traces.claim(page);
+          },
           own: (page, from, to, owner) => this.#traces.own(page, from, to, owner),
         },
         options.compiler,

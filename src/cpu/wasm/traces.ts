@@ -62,6 +62,7 @@ interface Trace {
   readonly slot: number;
 }
 
+/** A page that holds code. */
 interface CodePage {
   readonly traces: Trace[];
   readonly owners: Set<CodeOwner>;
@@ -213,7 +214,7 @@ export class TraceCache {
 
   /** RAM of a page that code is read from. It is marked before it is read: a device that writes it then knows. */
   #codeBytes(pageAddress: number): Uint8Array {
-    this.#claim(pageAddress);
+    this.claim(pageAddress);
     return this.#pageBytes(pageAddress);
   }
 
@@ -443,14 +444,14 @@ export class TraceCache {
 
   /** A RAM page, from now on one that holds code in [from, to). */
   #pageOf(pageAddress: number, from: number, to: number): CodePage | undefined {
-    const page = this.#claim(pageAddress);
+    const page = this.claim(pageAddress);
     if (page === undefined) return undefined;
     for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
     return page;
   }
 
   /** The entry of a page that holds code or is about to; undefined where it is no RAM. */
-  #claim(pageAddress: number): CodePage | undefined {
+  claim(pageAddress: number): CodePage | undefined {
     const offset = this.#memory.offsetOf(pageAddress, 1);
     if (offset < 0) return undefined;
     const number = this.#pageNumber(offset);

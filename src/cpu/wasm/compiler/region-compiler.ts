@@ -25,6 +25,8 @@ export interface CompilerOptions {
 export interface CompilerHost {
   /** Physical address of code at a linear one; undefined where the fetch would fault. */
   fetch(linear: bigint): number | undefined;
+  /** From now on a write to the RAM page at `page` is noticed, also one by a device. */
+  claim(page: number): void;
   /** Has `owner` told when a byte of [from, to) of the RAM page at `page` is written. */
   own(page: number, from: number, to: number, owner: CodeOwner): void;
 }
@@ -139,7 +141,10 @@ export class RegionCompiler implements TraceHeads {
           const at = linearPage + BigInt(number * PAGE_BYTES);
           return this.#host.fetch(wide ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
         },
-        bytes: (address) => this.#memory.slice(address, PAGE_BYTES),
+        bytes: (address) => {
+          this.#host.claim(address);
+          return this.#memory.slice(address, PAGE_BYTES);
+        },
       },
       physical % PAGE_BYTES,
     );
