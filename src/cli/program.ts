@@ -22,6 +22,7 @@ import {
   parseScreen,
   parseTrace,
   type ScreenName,
+  parseCompiler,
 } from "./run-options.ts";
 
 const DEFAULT_MEMORY_BYTES = 256 * 2 ** 20;
@@ -75,6 +76,8 @@ interface RunFlags {
   readonly name?: string;
   readonly reboot: boolean;
   readonly trace: readonly TraceName[];
+  readonly compiler?: number;
+  readonly stats?: boolean;
   readonly screen: ScreenName;
   readonly fwCfg: readonly FwCfgOption[];
   /** True where the option has no value. */
@@ -125,6 +128,8 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--cpu <MODEL>", "the processor: x86-64-v1, x86-64-v2, max, each with ,+FEATURE ,-FEATURE", parseCpu)
     .option("--cpus <N>", "processors; one so far", parseCpus, 1)
     .option("--engine <NAME>", "what runs guest code: auto, wasm or kvm (default: auto)", parseEngine)
+    .option("--compiler <on|off|N>", "compile hot guest code; N: after N executions (default: off)", parseCompiler)
+    .option("--stats", "at the end, the engine's figures on stderr: tiers, compiled code, exits by cause")
     .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
     .option("--no-reboot", "end with status 3 when the guest resets, instead of starting it anew")
     .option<TraceName[]>("--trace <NAME>", "report on stderr: unimplemented (instructions)", parseTrace, [])

@@ -16,6 +16,7 @@ import { checkImageMemory } from "../images/store.ts";
 import type { DiskOption } from "./disk-option.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
+import { describeFigures } from "../machine/engine-figures.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { debugging } from "./report.ts";
@@ -52,6 +53,10 @@ export interface RunOptions {
   /** Start anew when the guest resets. */
   readonly reboot: boolean;
   readonly trace: readonly TraceName[];
+  /** Executions before code is compiled; 0: never. */
+  readonly compiler?: number;
+  /** Report the engine's figures at the end. */
+  readonly stats?: boolean;
   /** What stdin and stdout are: the serial port, or keyboard and text screen. */
   readonly screen: ScreenName;
   /** Files for fw_cfg: each as `name=NAME,file=FILE` or `name=NAME,string=TEXT`. */
@@ -88,6 +93,7 @@ async function gather(host: CliHost, options: RunOptions, disks: readonly FileDi
     disks,
     entropy: rng,
     trace,
+    ...(options.compiler === undefined ? {} : { compileAfter: options.compiler }),
     ...(fwCfg.length === 0 ? {} : { fwCfg }),
     ...(debugExit === undefined ? {} : { debugExit }),
     ...(cpu === undefined ? {} : { cpu }),
@@ -202,6 +208,8 @@ class Session {
       const result = await vm.done;
       clearTimeout(this.#stopTimer);
       this.#terminal.detach();
+      const { engine } = this.#options.stats === true ? vm.stats() : {};
+      for (const line of engine === undefined ? [] : describeFigures(engine)) this.#terminal.note(`isola: ${line}`);
       if (result.kind !== "reset" || !this.#options.reboot || this.#stopping) return result;
       this.#terminal.note("isola: the guest reset itself and is started anew");
       boot = await gather(this.#host, this.#options, this.#disks);

@@ -2,6 +2,7 @@
 
 import { IsolaError } from "../base/errors.ts";
 import {
+  COMPILE_AFTER,
   type DebugExitConfig,
   DEFAULT_DEBUG_EXIT,
   type EngineName,
@@ -51,6 +52,15 @@ export function parseEngine(text: string): EngineName {
     default:
       throw usageError(`--engine ${text}: no such engine; wanted: ${ENGINE_CHOICES.join(", ")}`);
   }
+}
+
+/** Executions before a place is compiled. */
+export function parseCompiler(text: string): number {
+  if (text === "on") return COMPILE_AFTER;
+  if (text === "off") return 0;
+  const executions = Number(text);
+  if (/^\d{1,9}$/.test(text) && executions > 0) return executions;
+  throw usageError(`--compiler ${text}: wanted: on, off, or after how many executions code is compiled, from 1`);
 }
 
 export function parseName(text: string): string {

@@ -89,6 +89,8 @@ export const STATE = {
   decodeContext: field("i32"),
   /** Instructions retired in whole blocks, since reset. */
   retired: field("i64"),
+  /** Those of them that ran in compiled code. */
+  compiled: field("i64"),
   /** Second page of an instruction that crosses pages, as linear address. */
   scratch: field("i64"),
   scratch2: field("i64"),

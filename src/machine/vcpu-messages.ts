@@ -6,6 +6,7 @@
 import type { CpuState } from "../cpu/vcpu.ts";
 import type { BoardConfig } from "./board.ts";
 import type { ClockOrigin } from "./clock.ts";
+import type { EngineFigures } from "./engine-figures.ts";
 import type { VmResult } from "./vm-contract.ts";
 
 /** What the VM hands to a vCPU's thread. */
@@ -23,12 +24,14 @@ export interface VcpuThreadStart {
   /** The CPU model by its canonical name. */
   readonly model: string;
   readonly traceUnimplemented: boolean;
+  /** Executions of a place before it is compiled; 0: everything is interpreted. */
+  readonly compileAfter: number;
 }
 
 /** What comes back, in order; `ended` is the last. */
 export type VcpuThreadMessage =
   | { readonly kind: "undefined"; readonly bytes: Uint8Array; readonly rip: bigint }
-  | { readonly kind: "ended"; readonly result: VmResult };
+  | { readonly kind: "ended"; readonly result: VmResult; readonly figures?: EngineFigures };
 
 /** Words of the control buffer. */
 export const CONTROL = {

@@ -1,6 +1,6 @@
 /**
- * The thread of a vCPU of the portable engine: runs guest code, serves timers, sleeps when the guest halts. It never returns to its event loop
- * while the guest lives, so all that reaches it from outside lies in shared memory.
+ * The thread of a vCPU of the portable engine: runs guest code, serves timers, sleeps when the guest halts. It never
+ * returns to its event loop while the guest lives, so all that reaches it from outside lies in shared memory.
  */
 
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
@@ -10,6 +10,7 @@ import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
 import { PAGE_BYTES } from "./code-notices.ts";
+import type { EngineFigures } from "./engine-figures.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { VcpuGovernor } from "./vcpu-governor.ts";
 import type { VmResult } from "./vm-contract.ts";
@@ -17,6 +18,8 @@ import type { VmResult } from "./vm-contract.ts";
 const NS_PER_MS = 1e6;
 /** A halted vCPU with no timer looks up this often, in ms, in case a wake-up was for nothing. */
 const LONGEST_SLEEP_MS = 60_000;
+/** Compiled code at most, in bytes of WebAssembly; the host's code is some times as large. */
+const COMPILED_BYTES = 16 * 2 ** 20;
 
 /** What a vCPU's thread needs of the place where it runs. */
 export interface VcpuThreadPlace {
@@ -26,10 +29,28 @@ export interface VcpuThreadPlace {
 }
 
 export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): void {
-  place.post({ kind: "ended", result: run(start, place) });
+  const busy = { ms: 0 };
+  const { vcpu, result } = run(start, place, busy);
+  place.post({ kind: "ended", result, figures: figuresOf(vcpu, busy.ms / 1000) });
 }
 
-function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
+function figuresOf(vcpu: PortableVcpu, seconds: number): EngineFigures {
+  const stats = vcpu.compilerStats;
+  return {
+    instructions: Number(vcpu.retired),
+    compiledInstructions: Number(vcpu.compiled),
+    exits: { ...vcpu.exits },
+    seconds,
+    ...(stats === undefined ? {} : { compiler: { ...stats } }),
+  };
+}
+
+/** `busy` sums up the milliseconds spent in the guest. */
+function run(
+  start: VcpuThreadStart,
+  place: VcpuThreadPlace,
+  busy: { ms: number },
+): { vcpu: PortableVcpu; result: VmResult } {
   const control = new Int32Array(start.control);
   const clock = new HostClock(start.clock);
   const memory = GuestMemory.attach(start.memory, start.config.ramBytes);
@@ -42,6 +63,7 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
       ...(start.traceUnimplemented
         ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) }
         : {}),
+      ...(start.compileAfter > 0 ? { compiler: { threshold: start.compileAfter, maxBytes: COMPILED_BYTES } } : {}),
     },
   );
   if (start.state !== undefined) vcpu.state.load(start.state);
@@ -51,7 +73,9 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     ...(place.usedMicros === undefined ? {} : { usedMicros: place.usedMicros }),
   });
   for (let exits = 1; ; exits++) {
+    const began = performance.now();
     const exit = vcpu.run();
+    busy.ms += performance.now() - began;
     const now = clock.now();
     if (board.nextDeadline() <= now) board.runTimers(now);
     control[CONTROL.exits] = exits;
@@ -59,7 +83,7 @@ function run(start: VcpuThreadStart, place: VcpuThreadPlace): VmResult {
     control[CONTROL.retiredLow] = Number(retired & 0xffff_ffffn);
     control[CONTROL.retiredHigh] = Number(retired >> 32n);
     const result = governor.settle(exit);
-    if (result !== undefined) return result;
+    if (result !== undefined) return { vcpu, result };
     if (exit.kind === "halt" && !governor.pausing) sleep(board, clock, exit.masked);
   }
 }

@@ -11,9 +11,13 @@ import { FW_CFG_NAME_BYTES, type FwCfgFile } from "../devices/pc/fw-cfg.ts";
 import { parseCpuModel } from "../isa/cpu-models.ts";
 import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
 import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
+import type { EngineFigures } from "./engine-figures.ts";
 
 export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
+
+/** A place in the guest's code is best compiled when it has been executed so often. */
+export const COMPILE_AFTER = 2000;
 
 /** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
 export type EngineName = "wasm" | "kvm";
@@ -57,6 +61,8 @@ export interface VmOptions {
   /** A virtio entropy device, filled by the host's random numbers. */
   readonly entropy?: boolean;
   readonly trace?: readonly TraceName[];
+  /** Executions of a place in the guest's code before it is compiled; 0, as by default: all is interpreted. */
+  readonly compileAfter?: number;
   /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
   readonly bootTime?: bigint;
 }
@@ -91,6 +97,8 @@ export interface VmStats {
   readonly throttledMs: number;
   /** How often each instruction that isola lacks was met, by name. */
   readonly unimplemented: Readonly<Record<string, number>>;
+  /** The engine's own figures, once the VM has ended by itself or was stopped. */
+  readonly engine?: EngineFigures;
 }
 
 /** A way for bytes into the guest, at the guest's pace. */

@@ -16,6 +16,7 @@ import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } 
 import { mpTables } from "./mp-table.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
+import type { EngineFigures } from "./engine-figures.ts";
 import type { EngineName, GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
@@ -76,6 +77,7 @@ export class VirtualMachine implements Vm {
   #options: VmOptions | undefined;
   readonly #place: VmPlace;
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
+  #figures: EngineFigures | undefined;
   readonly #unimplemented = new Map<string, number>();
   readonly #settle: { resolve: (result: VmResult) => void; reject: (error: Error) => void };
   #board: Board | undefined;
@@ -106,7 +108,7 @@ export class VirtualMachine implements Vm {
   async start(): Promise<void> {
     if (this.#options === undefined) throw new Error("a VM is started once");
     const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
-    const { disks = [], entropy = false, engine: name, cpus = 1 } = this.#options;
+    const { disks = [], entropy = false, engine: name, cpus = 1, compileAfter = 0 } = this.#options;
     const model = this.#options.cpu === undefined ? DEFAULT_CPU_MODEL : parseCpuModel(this.#options.cpu);
     this.#options = undefined;
     const origin: ClockOrigin = clockOrigin(bootTime);
@@ -169,6 +171,7 @@ export class VirtualMachine implements Vm {
         state: cpu === 0 ? state : undefined,
         model: model.name,
         traceUnimplemented: trace?.includes("unimplemented") === true,
+        compileAfter,
       });
     }
     void this.#pump(board);
@@ -180,7 +183,10 @@ export class VirtualMachine implements Vm {
     this.#threads.push(thread);
     thread.onMessage((message) => {
       if (message.kind === "undefined") this.#onUndefined(message.bytes, message.rip);
-      else void this.#end(message.result);
+      else {
+        this.#figures ??= message.figures;
+        void this.#end(message.result);
+      }
     });
     thread.onFailure((error) => {
       const message = `its thread ended by an error: ${String(error).replaceAll(/\s*\n\s*/g, " ")}`;
@@ -291,6 +297,7 @@ export class VirtualMachine implements Vm {
       guestNanoseconds: this.#clock?.now() ?? 0,
       throttledMs: this.#throttledMs(),
       unimplemented: Object.fromEntries(this.#unimplemented),
+      ...(this.#figures === undefined ? {} : { engine: this.#figures }),
     };
   }
 

@@ -142,6 +142,8 @@ export class Interpreter {
     const initialFuel = code.local("i32");
     const slowed = code.local("i32");
     const regionType = module.type(...REGION_TYPE);
+    /** Instructions that regions have done. */
+    const compiled = code.local("i32");
     /** The next region is passed by: the interpreter is to run its first instruction. */
     const passed = code.local("i32");
     const rip = code.local("i64");
@@ -184,6 +186,12 @@ export class Interpreter {
       code.set(tlb);
     };
     const exit = (reason: number) => {
+      code.i32(0);
+      loadField64("compiled");
+      code.get(compiled);
+      code.op("i64.extend_i32_s");
+      code.op("i64.add");
+      code.memory("i64.store", STATE_BASE + STATE.compiled.offset);
       code.i32(0);
       code.i32(0);
       code.memory("i64.load", STATE_BASE + STATE.retired.offset);
@@ -438,12 +446,17 @@ export class Interpreter {
         code.set(passed);
         advance();
         code.end();
+        code.get(compiled);
+        code.get(fuel);
+        code.op("i32.add");
         code.get(fuel);
         code.get(record);
         code.memory("i32.load", RECORD.immediate);
         code.callIndirect(regionType, 1);
         code.set(status);
-        code.set(fuel);
+        code.tee(fuel);
+        code.op("i32.sub");
+        code.set(compiled);
         reloadTlb();
         code.get(status);
         code.i32(REGION_STATUS.retry);

@@ -154,6 +154,11 @@ export class PortableVcpu implements Vcpu {
     return this.#view.long(STATE.retired);
   }
 
+  /** Those of them that ran in compiled code. */
+  get compiled(): bigint {
+    return this.#view.long(STATE.compiled);
+  }
+
   /** How often each trace's instructions ran, where that is counted. */
   profile(): { trace: ProfiledTrace; counts: number[] }[] {
     return (this.#traces.profiled ?? []).map((trace) => ({
