@@ -97,7 +97,7 @@ export class InterpreterEngine implements Ring3Engine {
   static compiled(threshold = 1): InterpreterEngine {
     return new InterpreterEngine((memory, host) => {
       const compiler = { threshold, maxBytes: COMPILED_BYTES };
-      return new PortableVcpu(memory, host, { features: new Set(Object.keys(FEATURES)), compiler });
+      return new PortableVcpu(memory, host, { features: new Set(Object.keys(FEATURES) as FeatureName[]), compiler });
     });
   }
 
