@@ -1,6 +1,6 @@
 /** Random encodings of the instruction table's forms, for 64-bit mode or compatibility mode at ring 3. */
 
-import { AF, ARITHMETIC, CF, IF, IOPL, PF, ZF } from "../../src/isa/flags.ts";
+import { AF, ARITHMETIC, CF, IF, IOPL, OF, PF, ZF } from "../../src/isa/flags.ts";
 import { vexPrefix } from "../../src/isa/encode.ts";
 import { type Form, type Instruction, parseForm } from "../../src/isa/instruction.ts";
 import type { CaseContext, GeneratedInstruction, Generator } from "./generator.ts";
@@ -15,15 +15,18 @@ import type { Random } from "./random.ts";
 const EXCLUDED = new RegExp(
   "^(CPUID|RDTSCP?|RDRAND|RDSEED|RDPID|RDPMC|XGETBV|INT|INT1|INTO|IRET[DQ]?|SYSCALL|SYSENTER|SYSRET|SYSEXIT|LAR|LSL|" +
     "VERR|VERW|SGDT|SIDT|SLDT|STR|SMSW|(CALL|JMP) far.*|RETF.*|LSS|LFS|LGS|IN|OUT|INS.?|OUTS.?|HLT|VMM?CALL|" +
-    "(FX|X)(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S|L[DE]S)$",
+    "X(SAVE|RSTOR).*|RD[FG]SBASE|WR[FG]SBASE|(PUSH|POP) [C-GS]S|L[DE]S)$",
 );
 /** Results within a bound, or with fields that are the host's: nothing may follow that makes more of the difference. */
 const APPROXIMATE = /^(RCP|RSQRT)[PS]S$|^(F2XM1|FYL2X|FYL2XP1|FPTAN|FPATAN|FSIN|FCOS|FSINCOS|FNSTENV|FNSAVE)$/;
+/** Their memory operand is an image of 512 bytes, parts of which are the vendor's own. */
+const STATE_IMAGE = /^FX(SAVE|RSTOR)$/;
 /** All arithmetic flags are defined after these, at every count and operand. */
 const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|U?COMIS[SD]|POPCNT)$/;
 /** Which flags an instruction reads; by name, the first that matches. */
 const READS: readonly (readonly [RegExp, number])[] = [
-  [/^(ADC|SBB|RCL|RCR|CMC|SALC)$/, CF],
+  [/^(ADC|ADCX|SBB|RCL|RCR|CMC|SALC)$/, CF],
+  [/^ADOX$/, OF],
   [/^(J|SET|CMOV)(N?[OBZSP]|N?BE|N?L|N?LE|N?C|N?AE?|N?E|N?GE?|P[EO]|[ABGL]E?|NBE|NLE)$/, ARITHMETIC & ~AF],
   [/^FCMOVN?(B|E|BE|U)$/, CF | PF | ZF],
   [/^(Jcc|SETcc|CMOVcc)$/, ARITHMETIC & ~AF],
@@ -44,6 +47,7 @@ const IMMEDIATES = [
 export function isFuzzable(form: Form, bits: CodeBits): boolean {
   if (form.instruction.system || (bits === 64 ? form.not64 : form.only64) || EXCLUDED.test(form.instruction.name))
     return false;
+  if (bits === 32 && STATE_IMAGE.test(form.instruction.name)) return false;
   return !form.operands.some((operand) => ["S", "C", "D", "A"].includes(operand.place));
 }
 
@@ -179,6 +183,7 @@ function matches(form: Form, wanted: string): boolean {
 
 /** One random encoding. */
 function encode(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
+  if (STATE_IMAGE.test(chosen.form.instruction.name)) return encodeStateImage(chosen, context);
   const { random } = context;
   const { form } = chosen;
   const long = chosen.bits === 64;
@@ -268,6 +273,51 @@ function sizeOf({ form, bits, sized, wide, relative }: FormPlan, random: Random)
     return roll < 5 && form.prefix !== "NP" && form.prefix !== "66" ? 16 : 32;
   }
   return wide && random.chance(0.5) ? bits : 32;
+}
+
+/** MOV m, imm32 of zero: FOP, FIP, FDP and MXCSR_MASK in an FXSAVE image, which vendors keep differently. */
+const VENDOR_FIELDS = [
+  { at: 6, opcode: [0x66, 0xc7], immediate: 2, wide: false },
+  { at: 8, opcode: [0xc7], immediate: 4, wide: true },
+  { at: 16, opcode: [0xc7], immediate: 4, wide: true },
+  { at: 28, opcode: [0xc7], immediate: 4, wide: false },
+] as const;
+
+/**
+ * FXSAVE, followed by stores that clear what is the vendor's; FXRSTOR, preceded by one that mostly makes MXCSR valid in
+ * what lies there.
+ */
+function encodeStateImage(chosen: FormPlan, context: CaseContext): GeneratedInstruction {
+  const { random } = context;
+  const { name } = chosen;
+  const base = register(context, ROLE.pointer, true);
+  const place = nearby(random, random.chance(0.95));
+  const bytes: number[] = [];
+  /** An instruction with the operand [base + place + at]. */
+  const add = (opcode: readonly number[], reg: number, at: number, wide: boolean): void => {
+    const [first = 0] = opcode;
+    const prefixes = first === 0x66 ? [first] : [];
+    const rex = (wide ? 0x48 : 0x40) | (base >> 3);
+    const sib = (base & 7) === 4 ? [0x24] : [];
+    const displacement = place + at;
+    bytes.push(...prefixes, rex, ...opcode.slice(prefixes.length), 0x80 | (reg << 3) | (base & 7), ...sib);
+    for (let i = 0; i < 4; i++) bytes.push((displacement >> (8 * i)) & 255);
+  };
+  const restores = chosen.form.digit === 1;
+  if (restores && random.chance(0.95)) {
+    add([0xc7], 0, 24, false);
+    const mxcsr = random.chance(0.7) ? 0x1f80 | (random.u32() & 0xe07f) : random.u32() & 0xffff;
+    bytes.push(mxcsr & 255, mxcsr >> 8, 0, 0);
+  }
+  add([0x0f, 0xae], restores ? 1 : 0, 0, random.chance(0.5));
+  if (!restores) {
+    for (const { at, opcode, immediate, wide } of VENDOR_FIELDS) {
+      add(opcode, 0, at, wide);
+      for (let i = 0; i < immediate; i++) bytes.push(0);
+    }
+  }
+  const flags = { undefinedFlags: 0, readsFlags: 0, definesFlags: false, jumps: false };
+  return { bytes: Uint8Array.from(bytes), name, ...flags, approximate: false, wild: true, branchBytes: 0 };
 }
 
 /** AND [RSP], so that a pushed image of RFLAGS does not show IF and IOPL: on a paravirtual KVM they are the host's. */

@@ -210,11 +210,11 @@ const KNOWN: readonly KnownDifference[] = [
   },
   {
     // The order in which the parts of a long operand are reached is the processor's own.
-    reason: "CR2's place within an x87 environment",
+    reason: "CR2's place within an image of the x87 state",
     explains({ what }, outcomes) {
       const { vectors, sameRip, sameError } = outcomes;
       const pageFaults = vectors.every((vector) => vector === VECTOR.PF);
-      const environment = named(outcomes, /^(FRSTOR|FLDENV|FNSAVE|FNSTENV) /);
+      const environment = named(outcomes, /^(FRSTOR|FLDENV|FNSAVE|FNSTENV|FXSAVE|FXRSTOR) /);
       return environment && what === "exception" && sameRip && sameError && pageFaults;
     },
   },
@@ -232,6 +232,13 @@ const KNOWN: readonly KnownDifference[] = [
         if (host !== own && (own !== 0n || !(loaded || HOST_SELECTORS.has(host)))) return false;
       }
       return true;
+    },
+  },
+  {
+    // [SDM 2, FXSAVE]: #GP(0) for an operand that is no multiple of 16; AMD's processors take it.
+    reason: "FXSAVE and FXRSTOR of a misaligned operand",
+    explains(_difference, outcomes) {
+      return named(outcomes, /^FX(SAVE|RSTOR) /) && outcomes.vectors[1] === VECTOR.GP;
     },
   },
   {

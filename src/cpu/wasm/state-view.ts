@@ -6,6 +6,7 @@
  * two unsigned halves where it must be cheap.
  */
 
+import { BUSY, CONTROL_FIXED, CONTROL_WRITABLE, ES as SUMMARY_BIT, EXCEPTIONS } from "../../isa/float/x87-state.ts";
 import { AF, ARITHMETIC, CF, OF, PF, SF, VM, ZF } from "../../isa/flags.ts";
 import { EFER_LMA, MSRS } from "../../isa/msrs.ts";
 import {
@@ -112,6 +113,8 @@ function segmentOffset(segment: number): number {
 }
 
 /** Offsets in the FXSAVE image in bytes. [SDM 1 §10.5.1] */
+/** ES and B of the status word. */
+const SUMMARY = SUMMARY_BIT | BUSY;
 const FX = {
   fcw: 0,
   fsw: 2,
@@ -385,15 +388,23 @@ export class StateView {
   }
   loadFx(fx: Uint8Array): void {
     const image = new DataView(fx.buffer, fx.byteOffset, 512);
-    this.setLow(STATE.fcw, image.getUint16(FX.fcw, true));
-    this.setLow(STATE.fsw, image.getUint16(FX.fsw, true));
+    const control = (image.getUint16(FX.fcw, true) & CONTROL_WRITABLE) | CONTROL_FIXED;
+    const status = image.getUint16(FX.fsw, true) & ~SUMMARY;
+    this.setLow(STATE.fcw, control);
+    // Whether an exception waits follows from flags and masks, whatever the image says.
+    this.setLow(STATE.fsw, (status & ~control & EXCEPTIONS) !== 0 ? status | SUMMARY : status);
     this.setLow(STATE.ftw, image.getUint8(FX.ftw));
     this.setLow(STATE.fop, image.getUint16(FX.fop, true) & 0x7ff);
     this.#loadWords(image, FX.fip, STATE.fip.offset, 2);
     this.#loadWords(image, FX.fdp, STATE.fdp.offset, 2);
     this.setLow(STATE.mxcsr, image.getUint32(FX.mxcsr, true) & MXCSR_MASK);
     const top = this.#stackTop;
-    for (let i = 0; i < 8; i++) this.#loadWords(image, FX.registers + i * 16, stackRegister(top + i), 4);
+    for (let i = 0; i < 8; i++) {
+      const register = stackRegister(top + i);
+      this.#loadWords(image, FX.registers + i * 16, register, 2);
+      this.#setWord(register + 8, image.getUint16(FX.registers + i * 16 + 8, true));
+      this.#setWord(register + 12, 0);
+    }
     this.#loadWords(image, FX.xmm, XMM, 64);
   }
   get #stackTop(): number {

@@ -37,13 +37,15 @@ export const C3 = 1 << 14;
 export const BUSY = 1 << 15;
 export const TOP_SHIFT = 11;
 export const TOP_MASK = 7 << TOP_SHIFT;
-const EXCEPTIONS = 0x3f;
+/** All exception flags of the status word, and all masks of the control word. */
+export const EXCEPTIONS = 0x3f;
 
 /** The control word after FNINIT: everything masked, 64-bit precision, nearest. */
 export const INITIAL_CONTROL = 0x037f;
 /** Bits of the control word that software can change; bit 6 always reads as one. */
-const CONTROL_WRITABLE = 0x1f3f;
-const CONTROL_FIXED = 0x40;
+/** Bits of the control word that software sets, and the one that always reads as 1. */
+export const CONTROL_WRITABLE = 0x1f3f;
+export const CONTROL_FIXED = 0x40;
 
 /** Exceptions that end an instruction before it has a result, when unmasked. */
 const BEFORE = IE | DE | ZE;

@@ -7,12 +7,14 @@ import { edxEax, requireExtensions, requireTaskNotSwitched, requireXsave } from 
 
 const nothing = () => {};
 
+const STATE_IMAGE_BYTES = 512;
+
 /** Whether REX.W is there (i32): pointers of 64 bits in the saved x87 state. */
 function wide(m: Semantics) {
   return m.i32(m.context.operandSize === 64 ? 1 : 0);
 }
 
-function legacyState(name: string, digit: number, helper: string): Instruction {
+function legacyState(name: string, digit: number, helper: "fxsave" | "fxrstor"): Instruction {
   return {
     name,
     forms: [`NP 0F AE /${digit} M`],
@@ -20,9 +22,10 @@ function legacyState(name: string, digit: number, helper: string): Instruction {
       requireExtensions(m);
       const address = m.address(area);
       m.requireAligned(address, 16);
+      // Nothing is written where a part of the image cannot be.
+      if (helper === "fxsave") m.call("probeWrite", [address, m.i32(STATE_IMAGE_BYTES)]);
       m.call(helper, [address, wide(m)]);
     },
-    system: true,
     feature: "fxsr",
   };
 }
