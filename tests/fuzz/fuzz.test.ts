@@ -61,11 +61,12 @@ test("an independent decoder reads every encoding as it was meant", () => {
       const decoder = new Decoder(64, code.subarray(at, at + bytes.length), DecoderOptions.None);
       const decoded = decoder.decode();
       const hex = Buffer.from(code.subarray(at, at + bytes.length)).toString("hex");
-      const pushed = name.startsWith("PUSHF");
-      // LOCK where it is not allowed is generated on purpose, rarely.
+      // These bring stores of their own, which hide what is the host's.
+      const several = /^(PUSHF|FXSAVE|FXRSTOR)/.test(name);
+      // LOCK where it is not allowed, and what makes a VEX prefix undefined, is generated on purpose, rarely.
       if (decoded.code !== Code.INVALID) {
-        if (!pushed) assert.equal(decoded.length, bytes.length, `${name}: ${hex}`);
-      } else assert.match(hex, /f0/, `${name}: ${hex} is no instruction`);
+        if (!several) assert.equal(decoded.length, bytes.length, `${name}: ${hex}`);
+      } else assert.match(hex, /f0|c[45]/, `${name}: ${hex} is no instruction`);
       decoded.free();
       decoder.free();
       at += bytes.length;
