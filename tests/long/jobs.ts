@@ -53,6 +53,17 @@ export const LONG_JOBS: readonly LongJob[] = [
     missing: () => undefined,
   },
   {
+    name: "hostile-virtio",
+    about:
+      "virtio drivers that break every rule of the rings; the device touches only RAM, and serves a good one after",
+    target: 1_000_000,
+    chunk: 200_000,
+    slice: 20_000,
+    limitSeconds: 3600,
+    args: (seed, count) => ["tests/fuzz/virtio-main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
+  {
     name: "memtest",
     about: "Memtest86+'s tests 0 to 9 over a MiB of a guest's 32 MiB of memory",
     target: 64,

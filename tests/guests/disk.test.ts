@@ -1,0 +1,127 @@
+/** virtio disks as an unmodified Debian kernel uses them: file systems that outlive guests, flushes that outlive isola. */
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { type FileDisk, openFileDisk } from "../../src/backends/file-disk.ts";
+import { ImageStore } from "../../src/images/store.ts";
+import { Guest, GuestProcess, MIB } from "./guest.ts";
+
+const PROMPT = /root@debian:[^\n]*# /;
+const directory = mkdtempSync(join(tmpdir(), "isola-guest-disk-"));
+after(() => rmSync(directory, { recursive: true }));
+
+/** A guest's answer to a command: what stands between the two marks it prints. */
+async function ask(guest: Guest | GuestProcess, command: string): Promise<string> {
+  // Quotes keep the echo of what is typed from matching.
+  guest.type(`echo BE""GIN; ${command}; echo E""ND\n`);
+  const [, answer = ""] = await guest.expect(/BEGIN\r\n([\s\S]*?)END\r\n/);
+  return answer.replaceAll("\r", "").trim();
+}
+
+/** A Debian guest with these disks, at its prompt. */
+async function boot(disks: readonly FileDisk[], words: string): Promise<Guest> {
+  const image = await new ImageStore().open("debian");
+  const guest = await Guest.start({
+    ...image,
+    memoryBytes: 128 * MIB,
+    commandLine: `${image.commandLine} quiet ${words}`,
+    disks,
+    entropy: true,
+  });
+  await guest.expect(PROMPT);
+  return guest;
+}
+
+/** An ELF64 program of one segment at 0x400000 that ends with the status at STATUS_AT. [System V ABI, chapter 4] */
+const STATUS_AT = 0x7e;
+function program(): Buffer {
+  const elf = Buffer.alloc(0x84);
+  elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  elf.writeUInt32LE(0x003e_0002, 0x10);
+  elf.writeUInt32LE(1, 0x14);
+  elf.writeBigUInt64LE(0x400078n, 0x18);
+  elf.writeBigUInt64LE(0x40n, 0x20);
+  elf.writeUInt32LE(0x0038_0040, 0x34);
+  elf.writeUInt16LE(1, 0x38);
+  elf.writeUInt32LE(1, 0x40);
+  elf.writeUInt32LE(5, 0x44);
+  elf.writeBigUInt64LE(0x400000n, 0x50);
+  elf.writeBigUInt64LE(0x400000n, 0x58);
+  elf.writeBigUInt64LE(0x84n, 0x60);
+  elf.writeBigUInt64LE(0x84n, 0x68);
+  elf.writeBigUInt64LE(0x1000n, 0x70);
+  // mov eax, 60 (exit); mov edi, 0; syscall
+  elf.set([0xb8, 60, 0, 0, 0, 0xbf, 0, 0, 0, 0, 0x0f, 0x05], 0x78);
+  return elf;
+}
+
+test("a file system made in the guest is there after a restart, by MSI-X and by INTx", async () => {
+  const path = join(directory, "restart.img");
+  let sum: string;
+  {
+    await using disk = await openFileDisk({ path, sizeBytes: 64 * MIB });
+    await using guest = await boot([disk], "");
+    assert.equal(
+      await ask(guest, "blockdev --getsize64 /dev/vda; cat /sys/block/vda/serial"),
+      `${64 * MIB}\nrestart.img`,
+    );
+    await ask(guest, "mke2fs -F /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt");
+    await ask(guest, "dd if=/dev/urandom of=/mnt/random bs=1M count=24 2>/dev/null; sync");
+    // Read through the device, not from the guest's cache.
+    sum = await ask(guest, "echo 3 >/proc/sys/vm/drop_caches; sha256sum </mnt/random");
+    assert.match(sum, /^[0-9a-f]{64}/);
+    assert.match(await ask(guest, "grep virtio /proc/interrupts"), /PCI-MSI.*virtio0-req/);
+    assert.equal(await ask(guest, "dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c"), "64");
+
+    // Programs that differ in one byte, each read into the memory where the last one ran.
+    await ask(guest, `echo ${program().toString("base64")} | base64 -d >/tmp/program; chmod +x /tmp/program`);
+    const patch = `printf "\\\\$(printf %03o $i)" | dd of=/mnt/$i bs=1 seek=${STATUS_AT} conv=notrunc 2>/dev/null`;
+    await ask(guest, `for i in $(seq 1 40); do cp /tmp/program /mnt/$i; ${patch}; done; sync`);
+    const run = "for i in $(seq 1 40); do echo 3 >/proc/sys/vm/drop_caches; /mnt/$i; echo $?; done";
+    const statuses = (await ask(guest, run)).split("\n").map(Number);
+    assert.deepEqual(
+      statuses,
+      Array.from({ length: 40 }, (_, i) => i + 1),
+    );
+    guest.type("umount /mnt; poweroff\n");
+    assert.deepEqual(await guest.end(), { kind: "power-off" });
+  }
+  assert.ok(statSync(path).blocks * 512 < 40 * MIB, "the image is sparse");
+  const readOnly = join(directory, "read-only.img");
+  await (await openFileDisk({ path: readOnly, sizeBytes: MIB })).close();
+  await using disk = await openFileDisk({ path });
+  await using second = await openFileDisk({ path: readOnly, readOnly: true });
+  await using guest = await boot([disk, second], "pci=nomsi");
+  assert.match(await ask(guest, "mount -t ext4 /dev/vda /mnt; grep virtio /proc/interrupts"), /IO-APIC.*virtio0$/m);
+  assert.equal(await ask(guest, "sha256sum </mnt/random"), sum);
+  assert.equal(
+    await ask(guest, "cat /sys/block/vdb/ro; dd if=/dev/vdb of=/dev/null 2>/dev/null && echo read"),
+    "1\nread",
+  );
+  assert.match(await ask(guest, "dd if=/dev/zero of=/dev/vdb count=1"), /can't open|not permitted|Read-only/);
+});
+
+test("what was flushed survives a kill -9 of isola, and the lock does not stand in the way", async () => {
+  const path = join(directory, "killed.img");
+  const args = ["run", "--memory", "128M", "--append", "quiet", "--disk"];
+  {
+    await using isola = new GuestProcess([...args, `${path},size=32M`]);
+    await isola.expect(PROMPT);
+    await ask(isola, "mke2fs -F /dev/vda >/dev/null; mount -t ext4 -o sync /dev/vda /mnt; echo kept >/mnt/file; sync");
+    // A second writer is told who holds the disk.
+    await using other = new GuestProcess([...args, path]);
+    const { status, stderr } = await other.end();
+    assert.equal(status, 1);
+    assert.match(stderr, /^isola: cannot open the disk .*killed\.img: process \d+ writes it; wanted: [^\n]*\n$/);
+    isola.child.kill("SIGKILL");
+    await isola.end();
+  }
+  await using isola = new GuestProcess([...args, path]);
+  await isola.expect(PROMPT);
+  assert.match(await ask(isola, "mount -t ext4 /dev/vda /mnt && cat /mnt/file"), /^kept$/m);
+  isola.type("poweroff\n");
+  assert.equal((await isola.end()).status, 0);
+});
