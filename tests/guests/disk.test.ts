@@ -35,27 +35,44 @@ async function boot(disks: readonly FileDisk[], words: string): Promise<Guest> {
   return guest;
 }
 
-/** An ELF64 program of one segment at 0x400000 that ends with the status at STATUS_AT. [System V ABI, chapter 4] */
-const STATUS_AT = 0x7e;
-function program(): Buffer {
-  const elf = Buffer.alloc(0x84);
-  elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  elf.writeUInt32LE(0x003e_0002, 0x10);
-  elf.writeUInt32LE(1, 0x14);
-  elf.writeBigUInt64LE(0x400078n, 0x18);
-  elf.writeBigUInt64LE(0x40n, 0x20);
-  elf.writeUInt32LE(0x0038_0040, 0x34);
-  elf.writeUInt16LE(1, 0x38);
-  elf.writeUInt32LE(1, 0x40);
-  elf.writeUInt32LE(5, 0x44);
-  elf.writeBigUInt64LE(0x400000n, 0x50);
-  elf.writeBigUInt64LE(0x400000n, 0x58);
-  elf.writeBigUInt64LE(0x84n, 0x60);
-  elf.writeBigUInt64LE(0x84n, 0x68);
-  elf.writeBigUInt64LE(0x1000n, 0x70);
-  // mov eax, 60 (exit); mov edi, 0; syscall
-  elf.set([0xb8, 60, 0, 0, 0, 0xbf, 0, 0, 0, 0, 0x0f, 0x05], 0x78);
-  return elf;
+const PAGE = 4096;
+const CODE_PAGES = 127;
+
+/** The parts of an ELF64 program at 0x400000 whose exit status is the sum of its pages' numbers. [System V ABI §4] */
+function programParts(): { readonly head: Buffer; readonly tail: Buffer } {
+  const size = BigInt(PAGE * (CODE_PAGES + 1) + 7);
+  const head = Buffer.alloc(0x78);
+  head.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  head.writeUInt32LE(0x003e_0002, 0x10);
+  head.writeUInt32LE(1, 0x14);
+  head.writeBigUInt64LE(0x401000n, 0x18);
+  head.writeBigUInt64LE(0x40n, 0x20);
+  head.writeUInt32LE(0x0038_0040, 0x34);
+  head.writeUInt16LE(1, 0x38);
+  head.writeUInt32LE(1, 0x40);
+  head.writeUInt32LE(5, 0x44);
+  head.writeBigUInt64LE(0x400000n, 0x50);
+  head.writeBigUInt64LE(0x400000n, 0x58);
+  head.writeBigUInt64LE(size, 0x60);
+  head.writeBigUInt64LE(size, 0x68);
+  head.writeBigUInt64LE(BigInt(PAGE), 0x70);
+  // mov eax, 60 (exit); syscall
+  return { head, tail: Buffer.from([0xb8, 60, 0, 0, 0, 0x0f, 0x05]) };
+}
+
+/** Makes programs 1 to `count` in /mnt: number i adds i in each of its pages, and jumps to the next. */
+function makePrograms(count: number): string {
+  const { head, tail } = programParts();
+  // add edi, i; jmp to the same place in the next page
+  const page = `printf "\\203\\307\\$(printf %03o $i)\\351\\370\\017\\000\\000" >p; truncate -s ${PAGE} p`;
+  const pages =
+    "cat p p p p p p p >p7; cat p7 p >p8; cat head p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p7 tail >/mnt/$i";
+  return [
+    "cd /tmp",
+    `echo ${head.toString("base64")} | base64 -d >head; truncate -s ${PAGE} head`,
+    `echo ${tail.toString("base64")} | base64 -d >tail`,
+    `for i in $(seq 1 ${count}); do ${page}; ${pages}; chmod +x /mnt/$i; done; sync; cd`,
+  ].join("; ");
 }
 
 test("a file system made in the guest is there after a restart, by MSI-X and by INTx", async () => {
@@ -76,15 +93,15 @@ test("a file system made in the guest is there after a restart, by MSI-X and by 
     assert.match(await ask(guest, "grep virtio /proc/interrupts"), /PCI-MSI.*virtio0-req/);
     assert.equal(await ask(guest, "dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c"), "64");
 
-    // Programs that differ in one byte, each read into the memory where the last one ran.
-    await ask(guest, `echo ${program().toString("base64")} | base64 -d >/tmp/program; chmod +x /tmp/program`);
-    const patch = `printf "\\\\$(printf %03o $i)" | dd of=/mnt/$i bs=1 seek=${STATUS_AT} conv=notrunc 2>/dev/null`;
-    await ask(guest, `for i in $(seq 1 40); do cp /tmp/program /mnt/$i; ${patch}; done; sync`);
-    const run = "for i in $(seq 1 40); do echo 3 >/proc/sys/vm/drop_caches; /mnt/$i; echo $?; done";
-    const statuses = (await ask(guest, run)).split("\n").map(Number);
+    // Each is read into memory where the ones before it ran.
+    await ask(guest, makePrograms(12));
+    const answer = await ask(
+      guest,
+      "for i in $(seq 1 12); do echo 3 >/proc/sys/vm/drop_caches; /mnt/$i; echo $?; done",
+    );
     assert.deepEqual(
-      statuses,
-      Array.from({ length: 40 }, (_, i) => i + 1),
+      answer.split("\n").map(Number),
+      Array.from({ length: 12 }, (_, i) => ((i + 1) * CODE_PAGES) % 256),
     );
     guest.type("umount /mnt; poweroff\n");
     assert.deepEqual(await guest.end(), { kind: "power-off" });
