@@ -82,6 +82,9 @@ test("what cannot be a disk is refused with what was found and what is wanted", 
 test("a qcow2 image is not taken for raw bytes, unless that is what is asked", async () => {
   writeFileSync(path, Buffer.concat([Buffer.from([0x51, 0x46, 0x49, 0xfb]), Buffer.alloc(508)]));
   await refused({}, "disk-format", /it is a qcow2 image; wanted: a raw image/);
+  truncateSync(path, 196_616);
+  await refused({}, "disk-format", /it is a qcow2 image/);
+  truncateSync(path, 512);
   await using disk = await openFileDisk({ path, raw: true });
   assert.equal(disk.info.sectors, 1);
 });

@@ -68,7 +68,7 @@ async function resolved(path: string): Promise<string> {
  * @throws IsolaError `disk-locked`, `disk-missing`, `disk-size`, `disk-quota`, `disk-format`, `disk-unusable`
  */
 export async function openFileDisk(options: DiskOptions): Promise<FileDisk> {
-  const { path, readOnly = false, holder = "" } = options;
+  const { path, readOnly = false, raw = false, holder = "" } = options;
   try {
     const place = await resolved(path);
     const there = await stat(place).catch((error: unknown) => {
@@ -76,10 +76,12 @@ export async function openFileDisk(options: DiskOptions): Promise<FileDisk> {
       throw error;
     });
     if (there?.isFile() === false) throw refusal("disk-unusable", path, "it is no regular file", "a raw image");
+    if (there !== undefined && !raw) await requireRaw(place, path);
     checkSize(options, there?.size);
     const lock = await lockFor(place, readOnly, holder);
     try {
-      const file = there === undefined ? await create(place, options.sizeBytes ?? 0) : await openRaw(place, options);
+      const file =
+        there === undefined ? await create(place, options.sizeBytes ?? 0) : await open(place, readOnly ? "r" : "r+");
       const { size } = await file.stat();
       return new FileDisk(file, lock, options, { sectors: size / SECTOR_BYTES, readOnly, serial: serialOf(path) });
     } catch (error) {
@@ -137,15 +139,14 @@ async function create(path: string, sizeBytes: number): Promise<FileHandle> {
   }
 }
 
-async function openRaw(place: string, { path, readOnly = false, raw = false }: DiskOptions): Promise<FileHandle> {
-  const file = await open(place, readOnly ? "r" : "r+");
-  if (raw) return file;
+/** @throws IsolaError `disk-format` where the file is an image of another format */
+async function requireRaw(place: string, path: string): Promise<void> {
+  await using file = await open(place, "r");
   const { buffer } = await file.read(new Uint8Array(8), 0, 8, 0);
   const start = String.fromCharCode(...buffer);
   const format = FORMATS.find(([, magic]) => start.startsWith(magic));
-  if (format === undefined) return file;
-  await file.close();
-  const wanted = `a raw image (qemu-img convert -O raw makes one), or format=raw to take its bytes as they are`;
+  if (format === undefined) return;
+  const wanted = "a raw image (qemu-img convert -O raw makes one), or format=raw to take its bytes as they are";
   throw refusal("disk-format", path, `it is a ${format[0]} image`, wanted);
 }
 

@@ -130,7 +130,7 @@ class HostileDriver {
       if (ring || random() % 8 !== 0) return undefined;
       return new Promise((resolve) => this.#forgetting.push(resolve));
     };
-    this.#driver = driver as unknown as TestDriver<never, never>;
+    this.#driver = driver;
   }
 
   #pick<T>(...choices: readonly [T, ...T[]]): T {
