@@ -3,6 +3,7 @@ import { beforeEach, test } from "node:test";
 import { Worker } from "node:worker_threads";
 import { screenText } from "../devices/pc/text-screen.ts";
 import { ManualClock, randomNumbers } from "../devices/test-rig.ts";
+import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { type Board, createBoard } from "./board.ts";
 
 const RAM = 256 * 2 ** 20;
@@ -182,6 +183,31 @@ test("any access to any port and device page, of any size, gives a number and ne
     if (board.interrupts.pending()) board.interrupts.acknowledge();
     if (i % 1000 === 0) board.serial.read();
   }
+});
+
+test("RAM that a device writes within a processor's access is told before: decoded code may lie there", () => {
+  const memory = GuestMemory.create(2 * 2 ** 20);
+  const told: [number, number][] = [];
+  const own = createBoard({
+    clock,
+    ramBytes: memory.ramBytes,
+    vcpus: 1,
+    memory,
+    onDeviceWrites: ({ byteOffset, byteLength }) => told.push([byteOffset - ENGINE_BYTES, byteLength]),
+  });
+  const DESCRIPTOR = 0x1000;
+  const view = new DataView(memory.memory.buffer, memory.offsetOf(DESCRIPTOR, 16), 16);
+  // fw_cfg by DMA: select item 0, the signature, and read 4 bytes to 0x2000.
+  view.setUint32(0, 0x0000_000a);
+  view.setUint32(4, 4);
+  view.setBigUint64(8, 0x2000n);
+  own.bus.writePort(0x514, 4, 0);
+  own.bus.writePort(0x518, 4, 0x0010_0000);
+  assert.equal(new TextDecoder().decode(memory.slice(0x2000, 4)?.slice()), "QEMU");
+  assert.deepEqual(told, [
+    [DESCRIPTOR, 16],
+    [0x2000, 4],
+  ]);
 });
 
 test("two threads under the board's lock lose no update", async () => {

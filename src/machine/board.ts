@@ -58,6 +58,8 @@ export interface BoardOptions extends BoardConfig {
   onPowerOff?(): void;
   onReset?(): void;
   onDebugExit?(): void;
+  /** RAM is about to be written by a device, within an access that a processor makes on this thread. */
+  onDeviceWrites?(bytes: Uint8Array): void;
 }
 
 /** What the guest has asked its board for. */
@@ -396,9 +398,13 @@ export class Board {
 export const createBoard = (options: BoardOptions): Board => new Board(options);
 
 /** What fw_cfg tells, and how it reaches RAM. */
-const fwCfgPort = ({ ramBytes, vcpus, fwCfg: files = [], memory }: BoardOptions): FwCfgPort => ({
+const fwCfgPort = ({ ramBytes, vcpus, fwCfg: files = [], memory, onDeviceWrites }: BoardOptions): FwCfgPort => ({
   items: fwCfgItems({ ramBytes, vcpus, ram: memory?.regions ?? [], files }),
-  ram: (address, length) => memory?.slice(address, length),
+  ram(address, length) {
+    const view = memory?.slice(address, length);
+    if (view !== undefined) onDeviceWrites?.(view);
+    return view;
+  },
 });
 
 /** A line that its source reaches only while `open` says so. */

@@ -54,8 +54,14 @@ function run(
   const control = new Int32Array(start.control);
   const clock = new HostClock(start.clock);
   const memory = GuestMemory.attach(start.memory, start.config.ramBytes);
-  const board = new Board({ ...start.config, clock, memory, shared: start.board });
-  const vcpu = new PortableVcpu(
+  const board = new Board({
+    ...start.config,
+    clock,
+    memory,
+    shared: start.board,
+    onDeviceWrites: ({ byteOffset, byteLength }) => vcpu.deviceWrote(byteOffset, byteLength),
+  });
+  const vcpu: PortableVcpu = new PortableVcpu(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
     {
