@@ -64,7 +64,7 @@ function programParts(): { readonly head: Buffer; readonly tail: Buffer } {
 function makePrograms(count: number): string {
   const { head, tail } = programParts();
   // add edi, i; jmp to the same place in the next page
-  const page = `printf "\\203\\307\\$(printf %03o $i)\\351\\370\\017\\000\\000" >p; truncate -s ${PAGE} p`;
+  const page = `printf "\\203\\307\\\\$(printf %03o $i)\\351\\370\\017\\000\\000" >p; truncate -s ${PAGE} p`;
   const pages =
     "cat p p p p p p p >p7; cat p7 p >p8; cat head p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p8 p7 tail >/mnt/$i";
   return [
