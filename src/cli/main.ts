@@ -2,7 +2,6 @@
 
 import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
-import { IsolaError } from "../base/errors.ts";
 import { connectTo } from "../api/node/connect.ts";
 import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
@@ -15,11 +14,13 @@ const host: CliHost = {
   createVm: createNodeVm,
   openStore: () => new ImageStore(),
   connect: connectTo,
-  serve: () => {
-    throw new IsolaError({
-      code: "not-built",
-      message: "cannot start a server: the fleet is not part of this build yet",
-    });
+  // Loaded by the server alone.
+  serve: async (options) => {
+    const [{ serveFleet }, { openFleet }] = await Promise.all([
+      import("./remote/serve.ts"),
+      import("../fleet/fleet-server.ts"),
+    ]);
+    return await serveFleet(await openFleet({ stateFolder: options.stateFolder }), options);
   },
 };
 

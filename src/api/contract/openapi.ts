@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import type { Operation, Operations } from "./operation.ts";
-import { COMMON_PROBLEMS, PROBLEM_MEDIA, PROBLEMS, problemSchema } from "./problem.ts";
+import { BODY_PROBLEMS, COMMON_PROBLEMS, PROBLEM_MEDIA, PROBLEMS, problemSchema } from "./problem.ts";
 
 type Json = Record<string, unknown>;
 type Direction = "input" | "output";
@@ -85,6 +85,10 @@ class Schemas {
     return { root, definitions: $defs };
   }
 
+  #known(reference: string): boolean {
+    return Object.hasOwn(this.#forms, reference.replace("#/$defs/", ""));
+  }
+
   #reference(id: string, io: Direction): string {
     const name = `${id}${io === "input" && this.#split.has(id) ? "Input" : ""}`;
     const form = this.#forms[id]?.[io];
@@ -99,6 +103,9 @@ class Schemas {
   #point(value: unknown, io: Direction): unknown {
     if (Array.isArray(value)) return value.map((item) => this.#point(item, io));
     if (typeof value !== "object" || value === null) return value;
+    // A schema that refers to itself without a name is zod's "any JSON" here, which is what no constraint says.
+    const { $ref } = value as { $ref?: unknown };
+    if (typeof $ref === "string" && !this.#known($ref)) return {};
     return Object.fromEntries(
       Object.entries(value).map(([key, item]) =>
         key === "$ref" && typeof item === "string"
@@ -131,7 +138,7 @@ function responses(schemas: Schemas, operation: Operation): Json {
           [media]: { schema: response === undefined ? { type: "string" } : schemas.of(response, "output") },
         };
   const byStatus = new Map<number, string[]>();
-  for (const code of new Set([...COMMON_PROBLEMS, ...problems])) {
+  for (const code of new Set([...COMMON_PROBLEMS, ...(operation.body === undefined ? [] : BODY_PROBLEMS), ...problems])) {
     const { status: at } = PROBLEMS[code];
     byStatus.set(at, [...(byStatus.get(at) ?? []), code]);
   }

@@ -54,6 +54,13 @@ export const COMMON_PROBLEMS = [
   "internal",
 ] as const satisfies readonly ProblemCode[];
 
+/** What an operation that takes a body may answer besides. */
+export const BODY_PROBLEMS = [
+  "body-too-large",
+  "media-unsupported",
+  "invalid-spec",
+] as const satisfies readonly ProblemCode[];
+
 const TYPE_PREFIX = "urn:isola:problem:";
 
 export const problemSchema = z

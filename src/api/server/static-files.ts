@@ -25,7 +25,7 @@ const IMMUTABLE = "/assets/";
 const MISSING_PAGE = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>isola</title>
 <h1>isola is up</h1>
-<p>The dashboard is not built here: run <code>npm run build:web</code>. The API is described at
+<p>The dashboard is not built here: run <code>npm run build</code>. The API is described at
 <a href="/openapi.json">/openapi.json</a>.</p></html>
 `;
 
