@@ -138,7 +138,11 @@ function responses(schemas: Schemas, operation: Operation): Json {
           [media]: { schema: response === undefined ? { type: "string" } : schemas.of(response, "output") },
         };
   const byStatus = new Map<number, string[]>();
-  for (const code of new Set([...COMMON_PROBLEMS, ...(operation.body === undefined ? [] : BODY_PROBLEMS), ...problems])) {
+  for (const code of new Set([
+    ...COMMON_PROBLEMS,
+    ...(operation.body === undefined ? [] : BODY_PROBLEMS),
+    ...problems,
+  ])) {
     const { status: at } = PROBLEMS[code];
     byStatus.set(at, [...(byStatus.get(at) ?? []), code]);
   }

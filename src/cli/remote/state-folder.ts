@@ -1,14 +1,12 @@
-/** Where the server keeps its state. [XDG Base Directory Specification 0.8] */
+/** Where the server keeps its state, and its socket in it. */
 
-import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { defaultStateFolder as defaultFor } from "../../fleet/state-folder.ts";
 
-/** $ISOLA_STATE, else $XDG_STATE_HOME/isola, else ~/.local/state/isola. */
+/** $ISOLA_STATE, else /var/lib/isola for root, $XDG_STATE_HOME/isola or ~/.local/state/isola for others. */
 export function defaultStateFolder(environment: NodeJS.ProcessEnv): string {
   const own = environment["ISOLA_STATE"] ?? "";
-  if (isAbsolute(own)) return own;
-  const state = environment["XDG_STATE_HOME"] ?? "";
-  return join(isAbsolute(state) ? state : join(homedir(), ".local", "state"), "isola");
+  return isAbsolute(own) ? own : defaultFor(environment);
 }
 
 /** The socket of the server with that state. */
