@@ -21,7 +21,7 @@ const document = apiDocument() as {
   paths: Record<string, Record<string, Json>>;
   components: { schemas: Record<string, Json> };
 };
-const RUNS = 800;
+const RUNS = 500;
 
 function resolved(schema: Json): Json {
   const { $ref } = schema;
@@ -65,14 +65,16 @@ function fitting(schema: Json, depth: number): fc.Arbitrary<unknown> {
 }
 
 function ofType(type: string, schema: Json, depth: number): fc.Arbitrary<unknown> {
-  const bound = (key: string, otherwise: number): number =>
-    typeof schema[key] === "number" ? (schema[key] as number) : otherwise;
+  const bound = (key: string, otherwise: number): number => (typeof schema[key] === "number" ? schema[key] : otherwise);
   switch (type) {
     case "string":
       // The fleet has VMs with such names, so that requests get further than "not found".
       if (String(schema["pattern"]).startsWith("^[A-Za-z0-9]"))
         return fc.constantFrom("a", "b", "c", "d", "e", "f", "default");
-      if (schema["format"] === "date-time") return fc.date({ noInvalidDate: true }).map((date) => date.toISOString());
+      if (schema["format"] === "date-time")
+        return fc
+          .date({ min: new Date(0), max: new Date(4e12), noInvalidDate: true })
+          .map((date) => date.toISOString());
       return fc.string({ maxLength: 40 });
     case "integer":
       return fc.integer({
@@ -96,7 +98,12 @@ function ofType(type: string, schema: Json, depth: number): fc.Arbitrary<unknown
       const model = Object.fromEntries(
         Object.entries(properties).map(([key, value]) => [key, arbitrary(value, depth + 1)]),
       );
-      return fc.record(model, { requiredKeys: required });
+      const optional = Object.keys(model).filter((key) => !required.includes(key));
+      // A few at a time: a spec with everything in it is refused for one thing or another.
+      return fc.subarray(optional, { maxLength: Math.min(3, optional.length) }).chain((keys) => {
+        const chosen = Object.entries(model).filter(([key]) => keys.includes(key) || required.includes(key));
+        return fc.record(Object.fromEntries(chosen));
+      });
     }
     default:
       return fc.jsonValue({ maxDepth: 2 });
