@@ -6,6 +6,7 @@
 import type { FleetFile } from "../../api/contract/fleet-file.ts";
 import type { CpuPool, Project, Template, VmSpec, VmStatus } from "../../api/contract/api.ts";
 import { IsolaError } from "../../base/errors.ts";
+import { quotaSchema } from "../../fleet/contract.ts";
 import { joinTemplate, LIVE_FIELDS, vmSpecSchema } from "../../fleet/vm-spec.ts";
 
 export type Step =
@@ -137,6 +138,16 @@ function removals(file: FleetFile, state: ServerState): Step[] {
     .map(({ name }) => ({ kind: "remove", name, what: `remove ${name} and its disks` }) as const);
 }
 
+/** A quota's limits as the server keeps them: sizes in bytes, and only those that the file names. */
+function quotaValues(quota: object): object {
+  const whole: Record<string, unknown> = quotaSchema.parse(quota);
+  return Object.fromEntries(Object.keys(quota).map((key) => [key, whole[key]]));
+}
+
+function mapValues<T, V>(record: Readonly<Record<string, T>>, of: (value: T) => V): Record<string, V> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, of(value)]));
+}
+
 /** The steps in their order: what VMs refer to first. Throws `file-invalid`. */
 export function planFleet(file: FleetFile, state: ServerState, { prune }: PlanOptions): Step[] {
   const steps: Step[] = [];
@@ -156,7 +167,11 @@ export function planFleet(file: FleetFile, state: ServerState, { prune }: PlanOp
       });
     }
   };
-  arrange("project", file.projects ?? {}, (name) => state.projects.find((project) => project.name === name)?.quota);
+  arrange(
+    "project",
+    mapValues(file.projects ?? {}, quotaValues),
+    (name) => state.projects.find((project) => project.name === name)?.quota,
+  );
   arrange("pool", file.pools ?? {}, (name) => state.pools.find((pool) => pool.name === name));
   arrange("template", file.templates ?? {}, (name) => state.templates.find((template) => template.name === name));
   return [...steps, ...(prune ? removals(file, state) : []), ...vmSteps(file, state)];
