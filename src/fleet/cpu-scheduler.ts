@@ -1,10 +1,15 @@
 /**
  * Gives every VM that is on its budget of processor time, as often as demand changes. The VM's own process holds to it,
  * also while no server lives: then budgets stay as they were.
+ *
+ * What a pool has is not always what it gets: other work of the host takes its part, and the host's own scheduler would
+ * then divide the rest evenly. So while VMs wait for processors that others have, the time that they did get is what is
+ * divided, and a little more, to find out when there is more.
  */
 
 import type { CpuPool } from "./contract.ts";
 import { type CpuClaim, divideCpu } from "./cpu-division.ts";
+import { waitedMs } from "./host-facts.ts";
 import { PERCENT_PER_PROCESSOR, type CpuSpec } from "./vm-spec.ts";
 import type { VmRun } from "./vm-run.ts";
 
@@ -16,35 +21,98 @@ const GROWTH = 1.25;
 const GROWTH_PERCENT = 2;
 /** Budgets that differ by less than that part are not worth a message. */
 const WORTH = 0.002;
+/** A VM that waits for a processor for longer than that, in percent of the time, wants more than it gets. */
+const WAITING_PERCENT = 4;
+/** Steps by which a pool's capacity is tried again: while VMs wait, and while none does. */
+const PROBE = 1.015;
+const RECOVER = 1.05;
+/** In which time a debt is paid back, and what can be owed at most, in seconds of the budget; what is always left of it. */
+const REPAY_S = 2;
+const LONGEST_DEBT_S = 2;
+const LEAST_PART = 0.25;
+/** Above this part of the capacity in use a look at who waits is worth its cost. */
+const BUSY = 0.25;
 
 export interface Scheduled {
   readonly run: VmRun;
   readonly cpu: CpuSpec;
 }
 
-/** Sends each VM of one pool its budget where it changed. */
-export function schedule(pool: CpuPool, vms: readonly Scheduled[]): void {
-  const capacity = pool.cores * PERCENT_PER_PROCESSOR;
-  const claims = vms.map(({ run, cpu }) => claimOf(run, cpu, capacity));
-  const budgets = divideCpu(capacity, claims);
-  for (const [i, { run, cpu }] of vms.entries()) {
-    const budget = budgets[i] ?? capacity;
-    // One who may have the whole pool needs no limit.
-    assign(run, budget >= capacity && cpu.capPercent === null ? null : budget);
+interface Waiting {
+  ms: number;
+  at: number;
+}
+
+export class CpuScheduler {
+  /** What each pool gets of the host, in percent of a processor. */
+  readonly #effective = new Map<string, number>();
+  /** Percent of a processor times seconds that a VM is behind its share. */
+  readonly #owed = new WeakMap<VmRun, number>();
+  readonly #waits = new WeakMap<VmRun, Waiting>();
+
+  /** Sends each VM of one pool its budget where it changed. */
+  schedule(pool: CpuPool, vms: readonly Scheduled[]): void {
+    const capacity = pool.cores * PERCENT_PER_PROCESSOR;
+    const used = vms.reduce((sum, { run }) => sum + usedBy(run), 0);
+    const busy = used > capacity * BUSY && vms.length > 1;
+    const waits = vms.map(({ run }) => (busy ? this.#waitPercent(run) : 0));
+    const starved = vms.some(({ run }, i) => (waits[i] ?? 0) > WAITING_PERCENT && !isHeld(run));
+    const before = this.#effective.get(pool.name) ?? capacity;
+    const effective = Math.min(capacity, starved ? used * PROBE : before * RECOVER);
+    this.#effective.set(pool.name, effective);
+    const claims = vms.map(({ run, cpu }, i) => claimOf(run, cpu, capacity, waits[i] ?? 0));
+    const budgets = divideCpu(effective, claims);
+    if (starved) this.#settle(used, vms, claims, budgets);
+    for (const [i, { run, cpu }] of vms.entries()) {
+      const budget = budgets[i] ?? capacity;
+      // One who may have the whole pool needs no limit.
+      assign(run, budget >= capacity && cpu.capPercent === null ? null : budget);
+    }
+  }
+
+  /**
+   * Corrects budgets by what each VM got too much or too little so far: one that gets too much because another waits
+   * for the host pays it back.
+   */
+  #settle(used: number, vms: readonly Scheduled[], claims: readonly CpuClaim[], budgets: number[]): void {
+    const fair = divideCpu(used, claims);
+    for (const [i, { run }] of vms.entries()) {
+      const budget = budgets[i] ?? 0;
+      const owed = (this.#owed.get(run) ?? 0) + ((fair[i] ?? 0) - usedBy(run)) * (SCHEDULE_MS / 1000);
+      const bounded = Math.min(Math.max(owed, -budget * LONGEST_DEBT_S), budget * LONGEST_DEBT_S);
+      this.#owed.set(run, bounded);
+      budgets[i] = Math.max(budget * LEAST_PART, budget + bounded / REPAY_S);
+    }
+  }
+
+  /** For how much of the time since the last look its threads could have run and had no processor. */
+  #waitPercent(run: VmRun): number {
+    const now = { ms: waitedMs(run.pid), at: performance.now() };
+    const before = this.#waits.get(run);
+    this.#waits.set(run, now);
+    // Looks are a schedule's interval apart, unless the pool was idle in between.
+    if (before === undefined || now.at - before.at > 4 * SCHEDULE_MS || now.at - before.at < SCHEDULE_MS / 4) return 0;
+    return (Math.max(0, now.ms - before.ms) / (now.at - before.at)) * 100;
   }
 }
 
-function claimOf(run: VmRun, cpu: CpuSpec, capacityPercent: number): CpuClaim {
+function isFresh(run: VmRun): boolean {
+  return run.use !== undefined && performance.now() - run.use.at < STALE_MS;
+}
+
+const usedBy = (run: VmRun): number => (isFresh(run) ? (run.use?.cpuPercent ?? 0) : 0);
+
+/** Whether its budget is what keeps it from running. */
+const isHeld = (run: VmRun): boolean => isFresh(run) && (run.use?.throttledPercent ?? 0) > 0;
+
+function claimOf(run: VmRun, cpu: CpuSpec, capacityPercent: number, waitPercent: number): CpuClaim {
   const limitPercent = Math.min(cpu.capPercent ?? Infinity, capacityPercent);
-  const { use } = run;
-  const fresh = use !== undefined && performance.now() - use.at < STALE_MS;
-  const used = fresh ? use.cpuPercent : 0;
-  const hungry = fresh && use.throttledPercent > 0;
+  const hungry = isHeld(run) || waitPercent > WAITING_PERCENT;
   return {
     shares: cpu.shares,
     reservationPercent: cpu.reservationPercent,
     limitPercent,
-    demandPercent: hungry ? limitPercent : Math.min(limitPercent, used * GROWTH + GROWTH_PERCENT),
+    demandPercent: hungry ? limitPercent : Math.min(limitPercent, usedBy(run) * GROWTH + GROWTH_PERCENT),
   };
 }
 

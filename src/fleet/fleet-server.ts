@@ -26,7 +26,7 @@ import type {
   VmStatus,
 } from "./contract.ts";
 import type { Screen } from "./control-protocol.ts";
-import { SCHEDULE_MS, schedule } from "./cpu-scheduler.ts";
+import { CpuScheduler, SCHEDULE_MS } from "./cpu-scheduler.ts";
 import { FleetError } from "./fleet-error.ts";
 import { diskUse, hostInventory, isActive, usedPercent, vmStatus } from "./fleet-status.ts";
 import { bindProcess, busyMs, fileSystem, hostMemory, processors, residentBytes } from "./host-facts.ts";
@@ -92,6 +92,7 @@ class FleetServer implements Fleet {
   readonly #processors = processors();
   readonly #started = new Date().toISOString();
   readonly #listeners = new Set<(event: FleetEvent) => void>();
+  readonly #scheduler = new CpuScheduler();
   readonly #hostSamples = new Samples<HostSample>();
   readonly #capacity: Capacity;
   readonly #hostReserveBytes: number;
@@ -152,7 +153,8 @@ class FleetServer implements Fleet {
       message: "the server started",
       data: null,
     });
-    this.#timers.push(setInterval(() => this.#schedule(), SCHEDULE_MS).unref());
+    // The one that keeps a process with an open fleet alive.
+    this.#timers.push(setInterval(() => this.#schedule(), SCHEDULE_MS));
     this.#timers.push(setInterval(() => this.#sample(), SAMPLE_MS).unref());
   }
 
@@ -500,7 +502,7 @@ class FleetServer implements Fleet {
     );
     for (const [name, vms] of byPool) {
       const pool = pools.get(name);
-      if (pool !== undefined) schedule(pool, vms);
+      if (pool !== undefined) this.#scheduler.schedule(pool, vms);
     }
   }
 

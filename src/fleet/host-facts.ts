@@ -53,6 +53,17 @@ export function residentBytes(pid: number): number {
   return Number(read(`/proc/${pid}/statm`)?.split(" ")[1] ?? 0) * PAGE_BYTES;
 }
 
+/** Milliseconds for which threads of a process were ready and had no processor. [linux sched-stats.rst, schedstat] */
+export function waitedMs(pid: number): number {
+  try {
+    return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => {
+      return sum + Number(read(`/proc/${pid}/task/${thread}/schedstat`)?.split(" ")[1] ?? 0) / 1e6;
+    }, 0);
+  } catch {
+    return 0;
+  }
+}
+
 /** Whether the process with this id and start time lives; one that only waits for its parent does not. */
 export function isAlive(pid: number, start: string): boolean {
   const stat = read(`/proc/${pid}/stat`);

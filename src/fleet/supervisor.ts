@@ -28,6 +28,8 @@ import { PERCENT_PER_PROCESSOR } from "./vm-spec.ts";
 /** Beyond the guest's grace time, for its process to say how it ended, in ms. */
 const END_MS = 5000;
 const KILL_MS = 2000;
+/** Grace, in ms, for a VM whose stop the last server had recorded and may not have passed on. */
+const STOP_AGAIN_MS = 10_000;
 
 /** A VM as the server holds it. */
 export interface Entry {
@@ -278,11 +280,15 @@ export class Supervisor {
     const running = entry.run;
     if (running === undefined) return;
     this.enter(entry, "stopping", { wanted: false });
+    await this.#finishStop(running, graceMs);
+  }
+
+  async #finishStop(run: VmRun, graceMs: number): Promise<void> {
     const late = AbortSignal.timeout(graceMs + END_MS);
     // A process that does not even take the request is ended all the same, once the time is over.
-    await running.request({ do: "stop", graceMs }).catch(() => undefined);
-    await Promise.race([running.ended, aborted(late)]);
-    await this.#destroy(running);
+    await run.request({ do: "stop", graceMs }).catch(() => undefined);
+    await Promise.race([run.ended, aborted(late)]);
+    if (!this.#closed) await this.#destroy(run);
   }
 
   /** @throws FleetError `illegal-transition` */
@@ -357,11 +363,15 @@ export class Supervisor {
     const home = this.#place.folder.vm(entry.record.id);
     if (run !== null && run.pid !== null && run.bootId === bootId() && isAlive(run.pid, run.pidStart)) {
       const found = this.#follow(entry, run);
+      const stopping = entry.record.state === "stopping";
+      // A kill that the last server had not come to is forgotten: nobody was told that it was done.
+      this.change(entry, { wanted: !stopping });
       // One that does not answer stays, shown as such, until it does or is killed.
       entry.starting = found.ready().finally(() => {
         entry.starting = undefined;
       });
-      entry.starting.catch(() => undefined);
+      const followed = stopping ? entry.starting.then(() => this.#finishStop(found, STOP_AGAIN_MS)) : entry.starting;
+      followed.catch(() => undefined);
       return;
     }
     const time = new Date().toISOString();

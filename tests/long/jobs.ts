@@ -83,4 +83,26 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/guests/verify/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
+  {
+    name: "fleet-faults",
+    about:
+      "kills of servers, of VMs' processes and of both during lifecycle operations; the record agrees with reality",
+    target: 200,
+    chunk: 50,
+    slice: 5,
+    limitSeconds: 3600,
+    args: (seed, count) => ["tests/long/fleet/faults.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
+  },
+  {
+    name: "fleet-fairness",
+    about:
+      "rounds of VMs in a pool of one processor: weights 1:1, 1:2, 1:8 and caps of 10, 25, 50 % within 3 % over 30 s",
+    target: 3,
+    chunk: 1,
+    slice: 1,
+    limitSeconds: 1800,
+    args: (_seed, count) => ["tests/long/fleet/fairness.ts", "--rounds", String(count)],
+    missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
+  },
 ];
