@@ -67,7 +67,7 @@ async function startServer(): Promise<ChildProcess> {
     if (signal !== "SIGKILL") opened.reject(new Error(`the server ended by itself: status ${status}`));
     if (signal !== "SIGKILL") process.exitCode = 1;
   });
-  createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (text) => {
+  createInterface({ input: child.stdout }).on("line", (text) => {
     const line = JSON.parse(text) as { open?: boolean; created?: string; removing?: string; removed?: string };
     if (line.open === true) opened.resolve();
     if (line.created !== undefined) created.add(line.created);
