@@ -10,6 +10,8 @@ import { ImageStore } from "../../src/images/store.ts";
 import { Guest, GuestProcess, MIB } from "./guest.ts";
 
 const PROMPT = /root@debian:[^\n]*# /;
+/** Generous: other tests boot guests at the same time. */
+const BOOT_SECONDS = 240;
 const directory = mkdtempSync(join(tmpdir(), "isola-guest-disk-"));
 after(() => rmSync(directory, { recursive: true }));
 
@@ -31,7 +33,12 @@ async function boot(disks: readonly FileDisk[], words: string): Promise<Guest> {
     disks,
     entropy: true,
   });
-  await guest.expect(PROMPT);
+  try {
+    await guest.expect(PROMPT, BOOT_SECONDS);
+  } catch (error) {
+    await guest[Symbol.asyncDispose]();
+    throw error;
+  }
   return guest;
 }
 
