@@ -26,7 +26,7 @@ busybox poweroff -f
 
 /** Python's test modules, and what they read. */
 const PYTHON_TESTS =
-  /^usr\/lib\/python3\.\d+\/test\/(__init__\.py|support\/|test_(float|math|struct|decimal|int|grammar|numeric_tower|fractions)\.py|mathdata\/|[a-z_]+_testcases\.txt|decimaltestdata\/|(ann|inspect)_\w+\.py|typinganndata\/)/;
+  /^usr\/lib\/python3\.\d+\/test\/(__init__\.py|support\/|test_(float|math|struct|decimal|int|grammar|numeric_tower|fractions)\.py|mathdata\/|[a-z_]+\.txt|decimaltestdata\/|(ann|inspect)_\w+\.py|typinganndata\/)/;
 
 const PYTHON = ["float", "math", "struct", "decimal", "int"] as const;
 /** Operations by stressor: some seconds each on an interpreter. */
