@@ -9,6 +9,7 @@ import { openConsole } from "../server.ts";
 import { token } from "../session.ts";
 
 const SCROLLBACK_LINES = 5000;
+const RETRY_MILLISECONDS = 1000;
 
 const THEME = { background: "#0d1b1e", foreground: "#d7e3e1", cursor: "#7fd1c7", selectionBackground: "#2f5d62" };
 
@@ -16,6 +17,8 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
   const after = useRef<HTMLParagraphElement>(null);
   const [notice, setNotice] = useState("");
+  /** Counts connections: a VM that is only coming up cannot be followed yet, and a server may be restarted. */
+  const [attempt, setAttempt] = useState(0);
   // Another process is another console: `started` tells them apart.
   const { id, name, started, pid } = vm;
   const on = pid !== null;
@@ -24,7 +27,7 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
     const element = place.current;
     const secret = token.peek();
     if (element === null || secret === undefined || !on) return undefined;
-    setNotice("");
+    let retry: ReturnType<typeof setTimeout> | undefined;
     const terminal = new Terminal({
       scrollback: SCROLLBACK_LINES,
       theme: THEME,
@@ -39,9 +42,15 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
     const observer = new ResizeObserver(() => fit.fit());
     observer.observe(element);
     const connection = openConsole(id, secret, {
-      onBytes: (bytes) => terminal.write(bytes),
+      onBytes: (bytes) => {
+        setNotice("");
+        terminal.write(bytes);
+      },
       onGap: (lost) => terminal.write(`\r\n\x1b[33m[${lost} bytes were not shown]\x1b[0m\r\n`),
-      onClose: (reason) => setNotice(reason),
+      onClose: (reason) => {
+        setNotice(reason);
+        retry = setTimeout(() => setAttempt((count) => count + 1), RETRY_MILLISECONDS);
+      },
     });
     // A terminal takes every key, Tab too; F6 goes on to the next part of the page, as it does between panes elsewhere.
     terminal.attachCustomKeyEventHandler((event) => {
@@ -54,11 +63,12 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
     terminal.onData((text) => connection.send(encoder.encode(text)));
     terminal.onBinary((text) => connection.send(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
     return () => {
+      clearTimeout(retry);
       connection.close();
       observer.disconnect();
       terminal.dispose();
     };
-  }, [id, started, on]);
+  }, [id, started, on, attempt]);
 
   if (!on) return <p class="empty">{name} is off. Start it to see its console.</p>;
   return (

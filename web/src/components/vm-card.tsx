@@ -48,7 +48,7 @@ export function VmCard({ vm }: { vm: VmStatus }): JSX.Element {
             label={`processor time of ${vm.name} over the last minute, now ${formatPercent(cpu.used)}`}
           />
         </div>
-        <div>
+        <div title="resident memory of its process: what the guest has touched of its RAM, and the engine">
           <span class="figure-label">RAM</span> <b>{formatBytes(memory.used)}</b>
           <meter
             min={0}
