@@ -60,6 +60,7 @@ await launch({
   streams: process,
   version: packageJson.version,
   createVm,
+  chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new ImageStore(),
   connect: connectTo,
   serve: () => Promise.reject(new Error("no server here")),

@@ -1,5 +1,6 @@
 /** What the commands take from outside, in one place, so that tests can run them against a VM and a store of their own. */
 
+import type { EngineChoice } from "../fleet/engine-choice.ts";
 import type { ImageStore } from "../images/store.ts";
 import type { Connection, ServerAddress } from "../api/node/connect.ts";
 import type { CreateVm } from "../machine/vm-contract.ts";
@@ -12,6 +13,8 @@ export type Images = Pick<ImageStore, "list" | "pull" | "open" | "remove">;
 export interface CliHost {
   readonly streams: TerminalStreams;
   readonly createVm: CreateVm;
+  /** The engine that this host runs guests best on. */
+  readonly chooseEngine: () => EngineChoice;
   readonly openStore: () => Images;
   readonly version: string;
   /** Reaches a server. */

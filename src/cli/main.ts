@@ -3,6 +3,7 @@
 import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
 import { connectTo } from "../api/node/connect.ts";
+import { chooseEngine } from "../fleet/engine-choice.ts";
 import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
 import type { CliHost } from "./host.ts";
@@ -12,6 +13,7 @@ const host: CliHost = {
   streams: process,
   version: packageJson.version,
   createVm: createNodeVm,
+  chooseEngine,
   openStore: () => new ImageStore(),
   connect: connectTo,
   // Loaded by the server alone.

@@ -7,6 +7,7 @@ import { PassThrough } from "node:stream";
 import { after, test } from "node:test";
 import type { VmOptions } from "../machine/vm-contract.ts";
 import { EXIT_STATUS } from "./exit-status.ts";
+import type { EngineChoice } from "../fleet/engine-choice.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { runProgram } from "./program.ts";
 import { describeError } from "./report.ts";
@@ -38,6 +39,9 @@ function text(stream: PassThrough): string {
   return Buffer.concat(chunks).toString();
 }
 
+/** What `auto` finds on the tests' host. */
+let choice: EngineChoice = { engine: "wasm" };
+
 async function run(...args: string[]): Promise<Ran> {
   const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
   const vms: VmOptions[] = [];
@@ -49,6 +53,7 @@ async function run(...args: string[]): Promise<Ran> {
       vms.push(structuredClone(options));
       return new FakeVm(options);
     },
+    chooseEngine: () => choice,
     openStore: () => new FakeImages(),
     connect: connectTo,
     serve: () => Promise.reject(new Error("no server here")),
@@ -93,7 +98,7 @@ test("a wrong command line is refused in one line that says what was found", asy
     [["run", "--memory", "\x1b[2J"], /--memory \\x1b\[2J: not a size/],
     [["run", "--cpus", "0"], /--cpus 0: not a number of processors; wanted: 1/],
     [["run", "--cpus", "1.5"], /--cpus 1.5: not a number/],
-    [["run", "--cpus", "2"], /--cpus 2: guests have one processor so far.*wanted: 1/],
+    [["run", "--cpus", "255"], /--cpus 255: not a number of processors; wanted: 1 to 254/],
     [["run", "--engine", "qemu"], /--engine qemu: no such engine; wanted: auto, wasm, kvm/],
     [["run", "--name", "a b"], /--name a b: not a name/],
     [["run", "--trace", "all"], /--trace all: no such trace; wanted: unimplemented/],
@@ -184,6 +189,23 @@ test("each --initrd is a module, with the words after its file; a name with spac
   assert.equal(replaced.vms[0]?.modules?.length, 1);
   const missing = await run("run", "--kernel", kernel, "--initrd", `${first}none words`);
   assert.match(describeError(missing.error, false), /cannot load the initrd .*mnone: there is no such file/);
+});
+
+test("auto takes the host's best engine, and says in one line why that is not KVM", async () => {
+  const guest = ["run", "--kernel", file("k", "print:x")];
+  try {
+    choice = { engine: "wasm", reason: "a host\nof the test's" };
+    const portable = await run(...guest);
+    assert.deepEqual([portable.vms[0]?.engine, portable.vms[0]?.cpus], ["wasm", 1]);
+    assert.equal(portable.stderr, "isola: on the portable engine, since a host of the test's\n");
+    assert.equal((await run(...guest, "--engine", "wasm")).stderr, "");
+    choice = { engine: "kvm" };
+    const native = await run(...guest, "--cpus", "4");
+    assert.deepEqual([native.vms[0]?.engine, native.vms[0]?.cpus], ["kvm", 4]);
+    assert.equal(native.stderr, "");
+  } finally {
+    choice = { engine: "wasm" };
+  }
 });
 
 test("every end of a guest has its own status and says why", async () => {

@@ -2,7 +2,7 @@
 
 import { Command, CommanderError } from "commander";
 import { formatSize } from "../base/size.ts";
-import type { EngineName, TraceName } from "../machine/vm-contract.ts";
+import type { TraceName } from "../machine/vm-contract.ts";
 import { describeExitStatuses, EXIT_STATUS } from "./exit-status.ts";
 import { type DiskOption, parseDisk } from "./disk-option.ts";
 import type { CliHost, Outcome } from "./host.ts";
@@ -12,6 +12,7 @@ import { oneLine, usageError } from "./report.ts";
 import { addRemoteCommands } from "./remote/all-commands.ts";
 import { runCommand } from "./run-command.ts";
 import {
+  type EngineOption,
   type FwCfgOption,
   parseCpu,
   parseCpus,
@@ -71,7 +72,8 @@ interface RunFlags {
   readonly initrd?: readonly string[];
   readonly append?: string;
   readonly memory: number;
-  readonly engine: EngineName;
+  readonly engine: EngineOption;
+  readonly cpus: number;
   readonly cpu?: string;
   readonly name?: string;
   readonly reboot: boolean;
@@ -126,8 +128,12 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--append <WORDS>", "words added to the kernel's command line")
     .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
     .option("--cpu <MODEL>", "the processor: x86-64-v1, x86-64-v2, max, each with ,+FEATURE ,-FEATURE", parseCpu)
-    .option("--cpus <N>", "processors; one so far", parseCpus, 1)
-    .option("--engine <NAME>", "what runs guest code: auto, wasm or kvm (default: auto)", parseEngine)
+    .option("--cpus <N>", "processors (default: 1); more than one need the engine kvm", parseCpus, 1)
+    .option(
+      "--engine <NAME>",
+      "what runs guest code: kvm, wasm, or auto: kvm where it works (default: auto)",
+      parseEngine,
+    )
     .option("--compiler <on|off|N>", "compile hot guest code; N: after N executions (default: off)", parseCompiler)
     .option("--stats", "at the end, the engine's figures on stderr: tiers, compiled code, exits by cause")
     .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
@@ -147,7 +153,13 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--debug-exit [iobase=PORT,iosize=N]", "a port by which the guest ends isola with status 2v+1 (0x501)")
     .addHelpText("after", RUN_HELP)
     .action(async (image: string | undefined, { initrd = [], disk = [], debugExit, ...flags }: Partial<RunFlags>) => {
-      const defaults = { memory: DEFAULT_MEMORY_BYTES, engine: "wasm", reboot: true, screen: "serial" } as const;
+      const defaults = {
+        memory: DEFAULT_MEMORY_BYTES,
+        engine: "auto",
+        cpus: 1,
+        reboot: true,
+        screen: "serial",
+      } as const;
       const exit = debugExit === undefined ? {} : { debugExit: parseDebugExit(debugExit) };
       const options = { ...defaults, trace: [], fwCfg: [], ...flags, ...exit };
       outcome = await runCommand(host, { ...options, initrds: initrd, disks: disk, image });

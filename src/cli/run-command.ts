@@ -19,8 +19,8 @@ import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
 import { describeFigures } from "../machine/engine-figures.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
-import { debugging } from "./report.ts";
-import { composeCommandLine, type FwCfgOption, type ScreenName } from "./run-options.ts";
+import { debugging, oneLine } from "./report.ts";
+import { composeCommandLine, type EngineOption, type FwCfgOption, type ScreenName } from "./run-options.ts";
 import { ScreenConsole } from "./screen-console.ts";
 import { type GuestConsole, Terminal } from "./terminal.ts";
 
@@ -46,7 +46,8 @@ export interface RunOptions {
   readonly append?: string;
   /** Bytes. */
   readonly memory: number;
-  readonly engine: EngineName;
+  readonly engine: EngineOption;
+  readonly cpus: number;
   /** The CPU model by its canonical name. */
   readonly cpu?: string;
   readonly name?: string;
@@ -64,6 +65,17 @@ export interface RunOptions {
   readonly debugExit?: DebugExitConfig;
 }
 
+/** The options of a guest whose engine has been chosen. */
+type GuestOptions = RunOptions & { readonly engine: EngineName };
+
+/** Chooses where the user left it to isola, and says so in one line where that is not the fast one. */
+function withEngine(host: CliHost, options: RunOptions): GuestOptions {
+  if (options.engine !== "auto") return { ...options, engine: options.engine };
+  const { engine, reason } = host.chooseEngine();
+  if (reason !== undefined) host.streams.stderr.write(`isola: on the portable engine, since ${oneLine(reason)}\n`);
+  return { ...options, engine };
+}
+
 /** Reads modules one after the other: what is left of the guest's memory bounds the next. */
 async function readModules(initrds: readonly string[], memoryBytes: number): Promise<BootModule[]> {
   const modules: BootModule[] = [];
@@ -77,8 +89,8 @@ async function readModules(initrds: readonly string[], memoryBytes: number): Pro
 }
 
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
-async function gather(host: CliHost, options: RunOptions, disks: readonly FileDisk[]): Promise<VmOptions> {
-  const { memory, engine, cpu, trace, debugExit, rng = false } = options;
+async function gather(host: CliHost, options: GuestOptions, disks: readonly FileDisk[]): Promise<VmOptions> {
+  const { memory, engine, cpu, cpus, trace, debugExit, rng = false } = options;
   const [kernelFile, modules, fwCfg] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
     readModules(options.initrds, memory),
@@ -90,6 +102,7 @@ async function gather(host: CliHost, options: RunOptions, disks: readonly FileDi
     ...(modules.length > 0 ? { modules } : initrd === undefined ? {} : { initrd }),
     commandLine: composeCommandLine(base, options.append),
     engine,
+    cpus,
     disks,
     entropy: rng,
     trace,
@@ -144,7 +157,7 @@ function explain(result: VmResult): string | undefined {
 /** One guest from power-on to its end, through any number of resets. */
 class Session {
   readonly #host: CliHost;
-  readonly #options: RunOptions;
+  readonly #options: GuestOptions;
   readonly #disks: readonly FileDisk[];
   readonly #terminal: GuestConsole;
   #vm: Vm | undefined;
@@ -155,7 +168,7 @@ class Session {
   #signal: NodeJS.Signals | undefined;
   #outputError: Error | undefined;
 
-  constructor(host: CliHost, options: RunOptions, disks: readonly FileDisk[]) {
+  constructor(host: CliHost, options: GuestOptions, disks: readonly FileDisk[]) {
     this.#host = host;
     this.#options = options;
     this.#disks = disks;
@@ -231,6 +244,7 @@ class Session {
     }
     const why = explain(result);
     if (why !== undefined) this.#terminal.note(`isola: ${why}`);
+    if (result.kind === "internal-error") for (const line of result.details ?? []) this.#terminal.note(`  ${line}`);
     if (result.kind === "internal-error" && result.stack !== undefined && debugging()) {
       for (const line of result.stack.split("\n")) this.#terminal.note(line);
     }
@@ -257,7 +271,8 @@ class Session {
 }
 
 /** Runs a guest; resolves to how isola is to end. Throws IsolaErrors before the guest starts, or when the host fails. */
-export async function runCommand(host: CliHost, options: RunOptions): Promise<Outcome> {
+export async function runCommand(host: CliHost, asked: RunOptions): Promise<Outcome> {
+  const options = withEngine(host, asked);
   await using opened = new AsyncDisposableStack();
   const disks: FileDisk[] = [];
   for (const disk of options.disks) {

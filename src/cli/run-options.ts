@@ -5,7 +5,7 @@ import {
   COMPILE_AFTER,
   type DebugExitConfig,
   DEFAULT_DEBUG_EXIT,
-  type EngineName,
+  MOST_CPUS,
   FW_CFG_NAME_BYTES,
   parseCpuModel,
   TRACE_NAMES,
@@ -13,7 +13,9 @@ import {
 } from "../machine/vm-contract.ts";
 import { usageError } from "./report.ts";
 
-export const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
+const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
+/** An engine, or whichever is best on this host. */
+export type EngineOption = (typeof ENGINE_CHOICES)[number];
 const SCREENS = ["serial", "text"] as const;
 /** What a guest's console on stdin and stdout is. */
 export type ScreenName = (typeof SCREENS)[number];
@@ -22,14 +24,11 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 /** The kernel's own limit is 2,048 bytes with the final zero [linux arch/x86/include/asm/setup.h, COMMAND_LINE_SIZE]. */
 const COMMAND_LINE_LIMIT = 2047;
 
-/** Refuses everything but 1: RAM and device state are laid out for more processors, but only one is run so far. */
+/** Processors of a guest; whether the engine can run so many is for the engine to say. */
 export function parseCpus(text: string): number {
   const cpus = Number(text);
-  if (!/^\d+$/.test(text) || cpus < 1) throw usageError(`--cpus ${text}: not a number of processors; wanted: 1`);
-  if (cpus > 1) {
-    throw usageError(`--cpus ${text}: guests have one processor so far, since isola runs one vCPU a VM; wanted: 1`);
-  }
-  return cpus;
+  if (/^\d+$/.test(text) && cpus >= 1 && cpus <= MOST_CPUS) return cpus;
+  throw usageError(`--cpus ${text}: not a number of processors; wanted: 1 to ${MOST_CPUS}`);
 }
 
 /** The canonical name of a CPU model. */
@@ -42,16 +41,10 @@ export function parseCpu(text: string): string {
   }
 }
 
-export function parseEngine(text: string): EngineName {
-  switch (text) {
-    case "auto":
-    case "wasm":
-      return "wasm";
-    case "kvm":
-      return "kvm";
-    default:
-      throw usageError(`--engine ${text}: no such engine; wanted: ${ENGINE_CHOICES.join(", ")}`);
-  }
+export function parseEngine(text: string): EngineOption {
+  const engine = ENGINE_CHOICES.find((name) => name === text);
+  if (engine !== undefined) return engine;
+  throw usageError(`--engine ${text}: no such engine; wanted: ${ENGINE_CHOICES.join(", ")}`);
 }
 
 /** Executions before a place is compiled. */

@@ -28,6 +28,8 @@ export class DeviceBus implements Bus {
   /** Ordered by start. */
   readonly #mmioClaims: Claim[] = [];
   #lastMmio: Claim | undefined;
+  /** The device of the last access, by whichever processor of this thread: whose timers it may have set. */
+  touched: Device | undefined;
   /** Set to trace what a guest looks for in vain. */
   onUnclaimed: UnclaimedSink | undefined;
 
@@ -66,7 +68,10 @@ export class DeviceBus implements Bus {
 
   readPort(port: number, size: AccessSize): number {
     const claim = this.#portClaims[(this.#ports[port] ?? 0) - 1];
-    if (claim !== undefined && port + size <= claim.end) return claim.device.read(port - claim.bias, size);
+    if (claim !== undefined && port + size <= claim.end) {
+      this.touched = claim.device;
+      return claim.device.read(port - claim.bias, size);
+    }
     if (size > 1 && this.#touchesPorts(port, size)) {
       let value = 0;
       for (let i = 0; i < size; i++) value |= this.readPort(port + i, 1) << (8 * i);
@@ -79,6 +84,7 @@ export class DeviceBus implements Bus {
   writePort(port: number, size: AccessSize, value: number): void {
     const claim = this.#portClaims[(this.#ports[port] ?? 0) - 1];
     if (claim !== undefined && port + size <= claim.end) {
+      this.touched = claim.device;
       claim.device.write(port - claim.bias, size, value);
     } else if (size > 1 && this.#touchesPorts(port, size)) {
       for (let i = 0; i < size; i++) this.writePort(port + i, 1, (value >>> (8 * i)) & 0xff);
@@ -95,15 +101,20 @@ export class DeviceBus implements Bus {
 
   readMmio(address: number, size: AccessSize): number {
     const claim = this.#findMmio(address, size);
-    if (claim !== undefined) return claim.device.read(address - claim.bias, size);
+    if (claim !== undefined) {
+      this.touched = claim.device;
+      return claim.device.read(address - claim.bias, size);
+    }
     this.onUnclaimed?.("mmio", address, size, false);
     return ALL_ONES[size];
   }
 
   writeMmio(address: number, size: AccessSize, value: number): void {
     const claim = this.#findMmio(address, size);
-    if (claim !== undefined) claim.device.write(address - claim.bias, size, value);
-    else this.onUnclaimed?.("mmio", address, size, true);
+    if (claim !== undefined) {
+      this.touched = claim.device;
+      claim.device.write(address - claim.bias, size, value);
+    } else this.onUnclaimed?.("mmio", address, size, true);
   }
 
   /** The claim that holds the whole access. Windows are whole pages apart, so an access across an edge is unclaimed. */

@@ -1,5 +1,6 @@
 /** Virtual machines in a Node process: vCPU threads are workers, compressed kernels are unpacked by node:zlib. */
 
+import { IsolaError } from "../base/errors.ts";
 import { decompress } from "../images/decompress/decompress.ts";
 import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
 import type { CreateVm } from "../machine/vm-contract.ts";
@@ -7,13 +8,21 @@ import { createKvmEngine } from "./kvm-engine.ts";
 import { workerThread } from "./worker-thread.ts";
 
 /** The portable engine looks up every millisecond, so nothing has to kick it. */
-const portableEngine = (): VmEngine => ({
-  createThread: () => workerThread(new URL("./node-vcpu-worker.ts", import.meta.url), (start) => start),
-  kick: () => undefined,
-  dispose: () => undefined,
-});
+function portableEngine({ cpus }: EngineRequest): VmEngine {
+  if (cpus > 1) {
+    throw new IsolaError({
+      code: "cpus-too-many",
+      message: `starting a VM with ${cpus} processors: the portable engine runs one; use --cpus 1, or --engine kvm`,
+    });
+  }
+  return {
+    createThread: () => workerThread(new URL("./node-vcpu-worker.ts", import.meta.url), (start) => start),
+    kick: () => undefined,
+    dispose: () => undefined,
+  };
+}
 
 const createEngine = (request: EngineRequest): VmEngine =>
-  request.name === "kvm" ? createKvmEngine(request) : portableEngine();
+  request.name === "kvm" ? createKvmEngine(request) : portableEngine(request);
 
 export const createNodeVm: CreateVm = (options) => new VirtualMachine(options, { createEngine, decompress });

@@ -11,7 +11,7 @@ import { type ImageFileEntry, packageFiles, PROGRAM_ROOT, runtimeFiles, sourceFi
 import type { ProgressListener } from "./progress.ts";
 
 /** What a host for virtual machines needs of the kernel: KVM, and drivers of disks and networks. */
-const MODULES = [
+export const APPLIANCE_MODULES = [
   "kvm_amd",
   "kvm_intel",
   "virtio_pci",
@@ -56,6 +56,6 @@ export function buildAppliance({ kernel, root, configuration, files = [] }: Appl
   for (const { path, contents, executable = false } of all) {
     cpio.file(path.replace(/^\/+/, ""), contents, executable ? 0o755 : 0o644);
   }
-  addModules(cpio, kernel, MODULES);
+  addModules(cpio, kernel, APPLIANCE_MODULES);
   return cpio.finish();
 }

@@ -313,10 +313,15 @@ export class Board {
     if (wait.async) await wait.value;
   }
 
-  /** Wakes the thread in `untilDeadline` if a timer is now due earlier than it knows: after whatever may set timers. */
+  /**
+   * After an access to the bus: wakes the thread in `untilDeadline` if the device that was accessed has a timer which is
+   * due earlier than that thread knows.
+   */
   announceDeadline(): void {
+    const device = this.deviceBus.touched;
+    if (device === undefined) return;
     this.enter(() => {
-      const deadline = this.nextDeadline();
+      const deadline = device.deadline();
       if (deadline >= (this.#awaited[0] ?? 0)) return;
       this.#awaited[0] = deadline;
       this.wake();

@@ -7,7 +7,7 @@ import type { CpuState } from "../cpu/vcpu.ts";
 import type { BoardConfig } from "./board.ts";
 import type { ClockOrigin } from "./clock.ts";
 import type { EngineFigures } from "./engine-figures.ts";
-import type { VmResult } from "./vm-contract.ts";
+import { MOST_CPUS, type VmResult } from "./vm-contract.ts";
 
 /** What the VM hands to a vCPU's thread. */
 export interface VcpuThreadStart {
@@ -52,6 +52,4 @@ export const CONTROL = {
   /** The threads' answers to a pause, a word for each processor: the number under which it stands still. */
   parked: 16,
 } as const;
-/** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
-export const MOST_CPUS = 254;
 export const CONTROL_BYTES = 4 * (CONTROL.parked + MOST_CPUS);

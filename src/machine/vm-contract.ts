@@ -19,6 +19,9 @@ export type { DebugExitConfig, FwCfgFile, TextScreen };
 /** A place in the guest's code is best compiled when it has been executed so often. */
 export const COMPILE_AFTER = 2000;
 
+/** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
+export const MOST_CPUS = 254;
+
 /** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
 export type EngineName = "wasm" | "kvm";
 

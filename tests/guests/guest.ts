@@ -9,11 +9,14 @@ import { fileURLToPath } from "node:url";
 import { createNodeVm } from "../../src/fleet/node-vm.ts";
 import { InputPump } from "../../src/machine/input-pump.ts";
 import { Transcript } from "./transcript.ts";
-import type { Vm, VmOptions, VmResult } from "../../src/machine/vm-contract.ts";
+import type { EngineName, Vm, VmOptions, VmResult } from "../../src/machine/vm-contract.ts";
 
 export const MIB = 1024 * 1024;
 /** Any wait is bounded; generous, since tests share two processors with other work. */
-const PATIENCE_SECONDS = 120;
+const PATIENCE_SECONDS = Number(process.env["ISOLA_TEST_PATIENCE"] ?? 120);
+/** What runs the guests: ISOLA_TEST_ENGINE, the portable engine unless it says kvm. */
+export const ENGINE: EngineName = process.env["ISOLA_TEST_ENGINE"] === "kvm" ? "kvm" : "wasm";
+
 /** What both kinds of guest can do. */
 abstract class Console {
   protected readonly transcript = new Transcript();
@@ -43,7 +46,7 @@ export class Guest extends Console {
   }
 
   static async start(options: Omit<VmOptions, "engine">): Promise<Guest> {
-    const guest = new Guest({ engine: "wasm", ...options });
+    const guest = new Guest({ engine: ENGINE, ...options });
     await guest.vm.start();
     guest.#pump.attach(guest.vm);
     guest.vm.done.then(
@@ -91,7 +94,9 @@ export class GuestProcess extends Console {
 
   constructor(args: readonly string[], environment: NodeJS.ProcessEnv = process.env, terminal = false) {
     super();
-    const command = [process.execPath, LAUNCHER, ...args];
+    const [name, ...rest] = args;
+    const engine = name === "run" ? ["run", "--engine", ENGINE] : name === undefined ? [] : [name];
+    const command = [process.execPath, LAUNCHER, ...engine, ...rest];
     const words = terminal ? ["script", "-qec", quoted(command), "/dev/null"] : command;
     this.child = spawn(words[0] ?? "", words.slice(1), { stdio: "pipe", env: environment });
     let stderr = "";

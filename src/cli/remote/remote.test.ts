@@ -52,6 +52,7 @@ async function run(args: readonly string[], input = ""): Promise<Ran> {
     createVm: () => {
       throw new Error("no guest here");
     },
+    chooseEngine: () => ({ engine: "wasm" }),
     openStore: () => new FakeImages(),
     connect: connectTo,
     serve: () => Promise.reject(new Error("no server here")),

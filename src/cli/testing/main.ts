@@ -9,6 +9,7 @@ await launch({
   streams: process,
   version: "0.0.0",
   createVm: (options) => new FakeVm(options),
+  chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new FakeImages(),
   connect: connectTo,
   serve: () => Promise.reject(new Error("no server here")),

@@ -11,6 +11,7 @@ await launch({
   streams: process,
   version: "0.0.0",
   createVm: (options) => new FakeVm(options),
+  chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new FakeImages(),
   connect: connectTo,
   serve: async (options) => {

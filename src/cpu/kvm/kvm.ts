@@ -1,5 +1,6 @@
 /** /dev/kvm and one virtual machine's file descriptor; the vCPU's is in vcpu-file.ts. [kvm api §4] */
 
+import { readFileSync, statSync } from "node:fs";
 import { IsolaError } from "../../base/errors.ts";
 import { check, ERRNO, errnoName, O_CLOEXEC, O_RDWR, type Sys } from "../../sys/sys.ts";
 import {
@@ -23,6 +24,19 @@ import { VcpuFile } from "./vcpu-file.ts";
 const KVM_PATH = "/dev/kvm";
 /** Entries asked for at first; the kernel answers E2BIG where there are more. */
 const CPUID_ENTRIES = 256;
+
+/** The group that may use /dev/kvm: the file's, by its name where the host has one. */
+function groupOfKvm(): string {
+  try {
+    const { gid } = statSync(KVM_PATH);
+    const line = readFileSync("/etc/group", "utf8")
+      .split("\n")
+      .find((one) => one.split(":")[2] === String(gid));
+    return line?.split(":")[0] ?? String(gid);
+  } catch {
+    return "kvm";
+  }
+}
 
 export interface MemorySlot {
   readonly slot: number;
@@ -49,7 +63,9 @@ export class Kvm implements Disposable {
     const fd = sys.open(KVM_PATH, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
       const remedy =
-        fd === -ERRNO.EACCES ? "the user needs to be in the group kvm" : "wanted a host with KVM, or --engine wasm";
+        fd === -ERRNO.EACCES
+          ? `the user needs to be in the group ${groupOfKvm()}`
+          : "wanted a host with KVM, or --engine wasm";
       throw new IsolaError({ code: "kvm-unavailable", message: `open ${KVM_PATH}: ${errnoName(-fd)}; ${remedy}` });
     }
     const version = sys.ioctl(fd, KVM_GET_API_VERSION, 0n);
