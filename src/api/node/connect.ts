@@ -40,6 +40,8 @@ export interface Connection {
   close(): void;
 }
 
+/** Connections to one server; a stream holds one for as long as it is read, further calls wait. */
+const CONNECTION_LIMIT = 128;
 const OVER_UNIX = "http://localhost";
 
 function unreachable(name: string, error: NodeJS.ErrnoException): IsolaError {
@@ -79,7 +81,8 @@ export function connectTo(address: ServerAddress): Connection {
   const token = unix ? undefined : address.token;
   const ca = unix ? undefined : address.ca;
   const secure = baseUrl.startsWith("https:");
-  const agent = secure ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true });
+  const limits = { keepAlive: true, maxSockets: CONNECTION_LIMIT };
+  const agent = secure ? new HttpsAgent(limits) : new HttpAgent(limits);
   const where = { ...(unix ? { socketPath: address.socketPath } : {}), ...(ca === undefined ? {} : { ca }) };
 
   const send = (url: string, init: RequestInit): Promise<Response> =>
