@@ -5,7 +5,6 @@
  *   node bench/isola-guest.ts run debian --memory 256M
  */
 
-import { connectTo } from "../src/api/node/connect.ts";
 import { flushCompileCache } from "node:module";
 import packageJson from "../package.json" with { type: "json" };
 import { launch } from "../src/cli/launch.ts";
@@ -62,6 +61,5 @@ await launch({
   createVm,
   chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new ImageStore(),
-  connect: connectTo,
   serve: () => Promise.reject(new Error("no server here")),
 });

@@ -2,7 +2,6 @@
 
 import type { EngineChoice } from "../fleet/engine-choice.ts";
 import type { ImageStore } from "../images/store.ts";
-import type { Connection, ServerAddress } from "../api/node/connect.ts";
 import type { CreateVm } from "../machine/vm-contract.ts";
 import type { RunningServer, ServeOptions } from "./remote/serve.ts";
 import type { TerminalStreams } from "./terminal.ts";
@@ -17,8 +16,6 @@ export interface CliHost {
   readonly chooseEngine: () => EngineChoice;
   readonly openStore: () => Images;
   readonly version: string;
-  /** Reaches a server. */
-  readonly connect: (address: ServerAddress) => Connection;
   /** Runs a server in this process. */
   readonly serve: (options: ServeOptions) => Promise<RunningServer>;
 }

@@ -2,7 +2,6 @@
 
 import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
-import { connectTo } from "../api/node/connect.ts";
 import { chooseEngine } from "../fleet/engine-choice.ts";
 import { createNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
@@ -15,7 +14,6 @@ const host: CliHost = {
   createVm: createNodeVm,
   chooseEngine,
   openStore: () => new ImageStore(),
-  connect: connectTo,
   // Loaded by the server alone.
   serve: async (options) => {
     const [{ serveFleet }, { openFleet }] = await Promise.all([

@@ -1,4 +1,3 @@
-import { connectTo } from "../api/node/connect.ts";
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -55,7 +54,6 @@ async function run(...args: string[]): Promise<Ran> {
     },
     chooseEngine: () => choice,
     openStore: () => new FakeImages(),
-    connect: connectTo,
     serve: () => Promise.reject(new Error("no server here")),
   };
   let outcome: Outcome | undefined;

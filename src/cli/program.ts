@@ -9,7 +9,6 @@ import type { CliHost, Outcome } from "./host.ts";
 import { listImages, pullImage, removeImages } from "./image-command.ts";
 import { parseMemory } from "./memory-size.ts";
 import { oneLine, usageError } from "./report.ts";
-import { addRemoteCommands } from "./remote/all-commands.ts";
 import { runCommand } from "./run-command.ts";
 import {
   type EngineOption,
@@ -53,6 +52,9 @@ Examples:
   isola image rm debian      free the space; the next run fetches it again
 
 The cache is $XDG_CACHE_HOME/isola, by default ~/.cache/isola.`;
+
+/** Commands that need no server, and none of what reaches one. */
+const LOCAL_COMMANDS: ReadonlySet<string> = new Set(["run", "image"]);
 
 const HELP = `
 Examples:
@@ -198,9 +200,13 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       outcome = await removeImages(host, names, { json });
     });
 
-  addRemoteCommands(program, host, (ended) => {
-    outcome = ended;
-  });
+  // The API's schemas take 10 MB of memory, which `isola run` does without.
+  if (!LOCAL_COMMANDS.has(args[0] ?? "")) {
+    const { addRemoteCommands } = await import("./remote/all-commands.ts");
+    addRemoteCommands(program, host, (ended) => {
+      outcome = ended;
+    });
+  }
 
   if (args.length === 0) {
     stdout.write(`${program.helpInformation()}${HELP}\n`);

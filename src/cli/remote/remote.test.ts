@@ -54,7 +54,6 @@ async function run(args: readonly string[], input = ""): Promise<Ran> {
     },
     chooseEngine: () => ({ engine: "wasm" }),
     openStore: () => new FakeImages(),
-    connect: connectTo,
     serve: () => Promise.reject(new Error("no server here")),
   };
   let outcome: Outcome | undefined;

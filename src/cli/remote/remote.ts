@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { IsolaError } from "../../base/errors.ts";
 import type { Operation, VmStatus } from "../../api/contract/api.ts";
-import type { Connection, ServerAddress } from "../../api/node/connect.ts";
+import { type Connection, connectTo, type ServerAddress } from "../../api/node/connect.ts";
 import type { CliHost, Outcome } from "../host.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import { ProgressBar } from "../progress-bar.ts";
@@ -53,7 +53,7 @@ export class Remote implements Disposable {
   }
 
   get connection(): Connection {
-    this.#connection ??= this.host.connect(serverAddress(this.#flags, process.env));
+    this.#connection ??= connectTo(serverAddress(this.#flags, process.env));
     return this.#connection;
   }
 

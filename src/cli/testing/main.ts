@@ -1,6 +1,5 @@
 /** `isola` with a fake virtual machine and a fake store, for tests that need a process of their own. */
 
-import { connectTo } from "../../api/node/connect.ts";
 import { launch } from "../launch.ts";
 import { FakeImages } from "./fake-images.ts";
 import { FakeVm } from "./fake-vm.ts";
@@ -11,6 +10,5 @@ await launch({
   createVm: (options) => new FakeVm(options),
   chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new FakeImages(),
-  connect: connectTo,
   serve: () => Promise.reject(new Error("no server here")),
 });

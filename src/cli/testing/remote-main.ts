@@ -1,6 +1,5 @@
 /** `isola` over a fleet in memory, for tests that need a process of their own: `isola up` serves it. */
 
-import { connectTo } from "../../api/node/connect.ts";
 import { FakeFleet } from "../../api/testing/fake-fleet.ts";
 import { launch } from "../launch.ts";
 import { serveFleet } from "../remote/serve.ts";
@@ -13,7 +12,6 @@ await launch({
   createVm: (options) => new FakeVm(options),
   chooseEngine: () => ({ engine: "wasm" }),
   openStore: () => new FakeImages(),
-  connect: connectTo,
   serve: async (options) => {
     const { mkdirSync } = await import("node:fs");
     mkdirSync(options.stateFolder, { recursive: true });
