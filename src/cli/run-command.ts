@@ -66,14 +66,14 @@ export interface RunOptions {
 }
 
 /** The options of a guest whose engine has been chosen. */
-type GuestOptions = RunOptions & { readonly engine: EngineName };
+type GuestOptions = RunOptions & { readonly engine: EngineName; readonly why?: string };
 
-/** Chooses where the user left it to isola, and says so in one line where that is not the fast one. */
+/** Chooses where the user left it to isola; `why` is the line that says so where that is not the fast one. */
 function withEngine(host: CliHost, options: RunOptions): GuestOptions {
   if (options.engine !== "auto") return { ...options, engine: options.engine };
   const { engine, reason } = host.chooseEngine();
-  if (reason !== undefined) host.streams.stderr.write(`isola: on the portable engine, since ${oneLine(reason)}\n`);
-  return { ...options, engine };
+  const why = reason === undefined ? {} : { why: `isola: on the portable engine, since ${oneLine(reason)}` };
+  return { ...options, engine, ...why };
 }
 
 /** Reads modules one after the other: what is left of the guest's memory bounds the next. */
@@ -216,6 +216,8 @@ class Session {
       // `done` may reject while `start` is still awaited; the rejection is taken up below.
       vm.done.catch(() => undefined);
       await vm.start();
+      // A guest that could not be started has a reason of its own, and that is the one to show.
+      if (boot === first && this.#options.why !== undefined) this.#terminal.note(this.#options.why);
       release(boot);
       this.#terminal.attach(vm);
       const result = await vm.done;
