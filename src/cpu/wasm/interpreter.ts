@@ -211,6 +211,17 @@ export class Interpreter {
       code.op("i32.sub");
       code.set(fuel);
     };
+    /** Spends for what the trace has done before the present record. */
+    const spendBefore = () => {
+      spendFuel();
+      code.get(fuel);
+      code.get(record);
+      code.memory("i32.load16_u", RECORD.count);
+      code.i32(0);
+      code.op("i32.ne");
+      code.op("i32.add");
+      code.set(fuel);
+    };
     const outOfFuel = () => {
       code.get(fuel);
       code.i32(0);
@@ -336,6 +347,7 @@ export class Interpreter {
       code.set(fuel);
       outOfFuel();
       code.if();
+      spendBefore();
       setRip(pushRecordRip);
       exit(EXIT.slice);
       code.end();
@@ -391,6 +403,7 @@ export class Interpreter {
     // Numbers below HANDLER.first are written out here; then come the hot ones; the rest is in the table.
     const inline: (() => void)[] = [
       () => {
+        spendBefore();
         setRip(pushRecordRip);
         code.br(dispatch);
       },
@@ -540,6 +553,7 @@ export class Interpreter {
     code.end(); // dispatch
     code.unreachable();
     code.end(); // faulted
+    spendBefore();
     setRip(pushRecordRip);
     exit(EXIT.fault);
     code.unreachable();

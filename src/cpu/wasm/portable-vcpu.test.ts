@@ -1,81 +1,14 @@
 /** The interpreter's own machinery: traces, sequences of handlers, self-modifying code, flags that are not computed. */
 
-import { Buffer } from "node:buffer";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ARITHMETIC } from "../../isa/flags.ts";
 import { Assembler, mem } from "../../isa/assembler.ts";
-import { GuestMemory } from "../../memory/guest-memory.ts";
-import { FLAT_CODE32, FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
+import { FLAT_CODE32, flatSegment, MSR } from "../reset-state.ts";
 import type { CpuState } from "../vcpu.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
-import { PortableVcpu } from "./portable-vcpu.ts";
-
-const MIB = 1024 * 1024;
-const CODE = 0x10_0000;
-/** The same RAM once more, as another mapping. */
-const ALIAS = 0x4000_0000;
-const TABLES = 0x1000;
-
-/** A 64-bit guest in ring 0: the first GiB mapped to itself, and again at ALIAS. */
-class Guest {
-  readonly memory = GuestMemory.create(4 * MIB);
-  readonly undefined: string[] = [];
-  readonly vcpu: PortableVcpu;
-
-  constructor() {
-    this.vcpu = new PortableVcpu(
-      this.memory,
-      {
-        bus: { readPort: () => 0, writePort: () => {}, readMmio: () => 0, writeMmio: () => {} },
-        interrupts: {
-          pending: () => false,
-          acknowledge: () => 0,
-          readMsr: () => undefined,
-          writeMsr: () => false,
-          taskPriority: 0,
-        },
-        clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
-      },
-      { onUndefined: (bytes) => this.undefined.push(Buffer.from(bytes).toString("hex")) },
-    );
-    const table = new DataView(
-      this.memory.slice(TABLES, 0x2000)?.buffer ?? new ArrayBuffer(0),
-      this.memory.offsetOf(TABLES, 1),
-    );
-    table.setBigUint64(0, BigInt(TABLES + 0x1000) | 3n, true);
-    table.setBigUint64(0x1000, 0x83n, true);
-    table.setBigUint64(0x1008, 0x83n, true);
-  }
-
-  /** Runs code at CODE until it halts; `change` alters the state in which it begins. */
-  run(code: Uint8Array, change: (state: CpuState) => void = () => undefined): CpuState {
-    this.memory.slice(CODE, code.length)?.set(code);
-    const state = resetState();
-    state.segments.cs = flatSegment(8, FLAT_CODE64);
-    for (const name of ["ss", "ds", "es"] as const) state.segments[name] = flatSegment(16, FLAT_DATA);
-    state.cr0 = 0x8000_0011n;
-    state.cr3 = BigInt(TABLES);
-    state.cr4 = 0x620n;
-    state.msrs.set(MSR.IA32_EFER, 0x500n);
-    state.rip = BigInt(CODE);
-    state.gpr.rsp = 0x20_0000n;
-    state.rflags = 2n;
-    change(state);
-    this.vcpu.state.load(state);
-    for (let i = 0; i < 10_000; i++) {
-      const exit = this.vcpu.run();
-      if (exit.kind === "halt") return this.vcpu.state.save();
-      assert.equal(
-        exit.kind,
-        "slice",
-        JSON.stringify(exit, (_, v: unknown) => (typeof v === "bigint" ? `0x${v.toString(16)}` : v)),
-      );
-    }
-    throw new Error("the guest did not halt");
-  }
-}
+import { ALIAS, CODE, Guest } from "./guest-fixture.ts";
 
 /** 32-bit protected mode in flat segments, without paging. */
 function protectedMode(state: CpuState): void {

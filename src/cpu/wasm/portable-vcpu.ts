@@ -43,6 +43,9 @@ export interface PortableOptions {
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
   /** Counts executions by record: `profile` then tells. */
   readonly counts?: boolean;
+  /** Instructions that the next slice has at least, in place of what a millisecond takes, and whether interrupts are
+   * taken at its start: for runs that must repeat exactly, whatever time the host takes. */
+  readonly pace?: () => { readonly instructions: number; readonly looks: boolean };
   /** Compiles what is hot; absent: everything is interpreted. */
   readonly compiler?: CompilerOptions;
 }
@@ -58,6 +61,7 @@ export class PortableVcpu implements Vcpu {
   readonly #words: Int32Array;
   readonly #memory: GuestMemory;
   readonly #compiler: RegionCompiler | undefined;
+  readonly #pace: PortableOptions["pace"];
   #generation = 0;
   #fuel = 20_000;
   #exit: "halt" | "shutdown" | undefined;
@@ -69,6 +73,7 @@ export class PortableVcpu implements Vcpu {
 
   constructor(memory: GuestMemory, host: VcpuHost, options: PortableOptions = {}) {
     this.#memory = memory;
+    this.#pace = options.pace;
     this.#host = host;
     this.#words = new Int32Array(memory.memory.buffer);
     this.#view = new StateView(memory, STATE_BASE);
@@ -181,8 +186,13 @@ export class PortableVcpu implements Vcpu {
     this.#halted = false;
     const started = performance.now();
     let fuel = this.#fuel;
+    const pace = this.#pace?.();
+    const goal = pace === undefined ? 0n : this.retired + BigInt(pace.instructions);
+    let looks = pace?.looks !== false;
     for (;;) {
-      this.#takeInterrupt();
+      if (looks) this.#takeInterrupt();
+      looks = true;
+      if (pace !== undefined) fuel = Math.max(Number(goal - this.retired) - 1, 0);
       // With TF set, one instruction, and one iteration of those under REP: no fuel is left after it.
       const stepping = (this.#view.systemFlags & TF) !== 0;
       // RF holds breakpoints back for one instruction, which is run out of the debugging context.
@@ -220,12 +230,13 @@ export class PortableVcpu implements Vcpu {
         case EXIT.slice: {
           if (single) break;
           this.exits.slice++;
-          this.#tune(performance.now() - started);
+          if (pace === undefined) this.#tune(performance.now() - started);
           return { kind: "slice" };
         }
         case EXIT.decode:
           this.exits.decode++;
           this.#decode();
+          looks = false;
           break;
         case EXIT.fault:
           this.exits.fault++;
@@ -242,12 +253,13 @@ export class PortableVcpu implements Vcpu {
         case EXIT.compile:
           this.exits.compile++;
           this.#compile();
+          looks = false;
           break;
         default:
           this.exits.poll++;
       }
       // What came here often still has to leave once a slice is over.
-      if (performance.now() - started > 2 * SLICE_MS) return { kind: "slice" };
+      if (pace === undefined && performance.now() - started > 2 * SLICE_MS) return { kind: "slice" };
       fuel = this.#fuel;
     }
   }

@@ -356,7 +356,8 @@ export class TraceCache {
     if (ending !== "none") {
       const endings = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
       put(endings[ending], end);
-      view.setUint16(at + RECORD.count, count, true);
+      const faults = ending === "undefined" || ending === "long";
+      view.setUint16(at + RECORD.count, faults ? count + 1 : count, true);
       view.setBigInt64(at + RECORD.immediate, BigInt(end), true);
       next();
     }

@@ -45,7 +45,7 @@ function registersOf(region: Region): { used: Set<number>; written: Set<number> 
     }
   };
   const visitValue = ({ source }: Value, offsets: readonly number[]) => {
-    if (source.kind === "operand") note(offsets[source.operand.index] ?? 0, used);
+    if (source.kind === "operand" || source.kind === "operandOffset") note(offsets[source.operand.index] ?? 0, used);
     else if (source.kind === "state") note(source.offset, used);
   };
   for (const { instructions } of region.blocks.values()) {

@@ -142,9 +142,17 @@ export class PinnedLowering extends Lowering {
       case "operand":
         this.#read(this.#register(source.operand), source.operand.bits);
         return;
-      case "operandOffset":
-        code.i32(this.#register(source.operand));
+      case "operandOffset": {
+        const offset = this.#register(source.operand);
+        // A helper will read the register there.
+        if (isGpr(offset)) {
+          code.i32(0);
+          code.get(this.#gpr(offset));
+          code.memory("i64.store", STATE_BASE + (offset & ~7));
+        }
+        code.i32(offset);
         return;
+      }
       case "state":
         this.#read(source.offset, source.bits);
         return;

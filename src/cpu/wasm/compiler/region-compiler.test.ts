@@ -1,0 +1,201 @@
+/** The compiler against the interpreter: programs built to hurt it end in the same state, whatever is compiled when. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Assembler, mem } from "../../../isa/assembler.ts";
+import type { CpuState } from "../../vcpu.ts";
+import { ALIAS, CODE, Guest } from "../guest-fixture.ts";
+
+const MAX_BYTES = 4 << 20;
+const STACK = 0x3f_0000n;
+const DATA = 0x30_0000;
+
+/** The end of a program under the interpreter, and compiled at once, soon and late; all must be alike. */
+function everyWay(
+  build: (a: Assembler) => void,
+  thresholds: readonly number[] = [1, 3, 40],
+): { state: CpuState; compiled: Guest } {
+  const a = new Assembler({ bits: 64, origin: BigInt(CODE) });
+  build(a);
+  a.emit("HLT");
+  return everyWayOf(a.finish(), thresholds);
+}
+
+function everyWayOf(code: Uint8Array, thresholds: readonly number[]): { state: CpuState; compiled: Guest } {
+  const start = (state: CpuState) => {
+    state.gpr.rsp = STACK;
+  };
+  const plain = new Guest();
+  const expected = plain.run(code, start);
+  let first: Guest | undefined;
+  for (const threshold of thresholds) {
+    const guest = new Guest({ compiler: { threshold, maxBytes: MAX_BYTES } });
+    assert.deepEqual(guest.run(code, start), expected, `compiled after ${threshold}`);
+    assert.deepEqual(guest.memory.slice(DATA, 0x1_0000), plain.memory.slice(DATA, 0x1_0000), `memory, ${threshold}`);
+    first ??= guest;
+  }
+  assert.ok(first !== undefined && (first.vcpu.compilerStats?.compiled ?? 0) > 0, "nothing was compiled");
+  return { state: expected, compiled: first };
+}
+
+test("nested loops, carries across them, and every kind of flag", () => {
+  const { state } = everyWay((a) => {
+    a.mov("rbx", 0n);
+    a.mov("rcx", 200n);
+    a.label("outer");
+    a.mov("rdx", 50n);
+    a.label("inner");
+    a.emit("ADD", "rax", "rdx");
+    a.emit("ADC", "rbx", 0n);
+    a.emit("ROL", "rax", 9n);
+    a.emit("DEC", "rdx");
+    a.emit("JNE", { kind: "label", name: "inner" });
+    a.emit("SETB", "sil");
+    a.emit("MOVZX", "esi", "sil");
+    a.emit("ADD", "rdi", "rsi");
+    a.emit("INC", "rdi");
+    a.emit("SUB", "rcx", 1n);
+    a.emit("JA", { kind: "label", name: "outer" });
+  });
+  assert.equal(state.gpr.rcx, 0n);
+});
+
+test("a loop that rewrites itself costs no storm of compilation", () => {
+  const { state, compiled } = everyWay((a) => {
+    a.mov("rcx", 3000n);
+    a.label("again");
+    // The low byte of the immediate of the ADD below becomes that of the counter.
+    a.emit("MOV", mem({ label: "patch", disp: 3, bits: 8 }), "cl");
+    a.label("patch");
+    a.emit("ADD", "rax", 0x7fn);
+    a.emit("SUB", "rcx", 1n);
+    a.emit("JNE", { kind: "label", name: "again" });
+  });
+  let sum = 0n;
+  for (let i = 3000n; i > 0n; i--) sum += BigInt.asIntN(8, i);
+  assert.equal(state.gpr.rax, BigInt.asUintN(64, sum));
+  assert.ok((compiled.vcpu.compilerStats?.compiled ?? 0) < 50);
+});
+
+/** Runs `body` three times, counted in RBX, and what follows it as code that it may call. */
+function repeated(body: Uint8Array, after = new Uint8Array(0)): Uint8Array {
+  const jump = -(body.length + 9);
+  const tail = [0x48, 0xff, 0xcb, 0x0f, 0x85, jump, jump >> 8, jump >> 16, jump >> 24, 0xf4];
+  return Uint8Array.from([0xbb, 3, 0, 0, 0, ...body, ...tail, ...after]);
+}
+
+test("ten thousand tiny functions", () => {
+  const count = 10_000;
+  const calls = new Uint8Array(count * 5);
+  const functions = new Uint8Array(count * 4);
+  for (let i = 0; i < count; i++) {
+    calls[i * 5] = 0xe8;
+    new DataView(calls.buffer).setInt32(i * 5 + 1, (count - i - 1) * 5 + 10 + i * 4, true);
+    functions.set([0x48, 0xff, 0xc0, 0xc3], i * 4); // INC RAX; RET
+  }
+  const { state } = everyWayOf(repeated(calls, functions), [2]);
+  assert.equal(state.gpr.rax, 30_000n);
+});
+
+test("one basic block of a MiB", () => {
+  const body = new Uint8Array(1 << 20);
+  // ADD RAX, 1 with prefixes that do nothing.
+  for (let i = 0; i < body.length; i += 8) body.set([0x66, 0x66, 0x48, 0x05, 1, 0, 0, 0], i);
+  const { state } = everyWayOf(repeated(body), [2]);
+  assert.equal(state.gpr.rax, BigInt((3 * (1 << 20)) / 8));
+});
+
+test("overlapping instructions, and jumps into the middle of one", () => {
+  const { state } = everyWay((a) => {
+    a.mov("rcx", 100n);
+    a.label("again");
+    a.db(0xb8); // MOV EAX, whose immediate is INC RDI; NOP
+    a.label("middle");
+    a.db(0x48, 0xff, 0xc7, 0x90);
+    a.emit("DEC", "rcx");
+    a.emit("TEST", "cl", 1n);
+    a.emit("JNE", { kind: "label", name: "middle" });
+    a.emit("CMP", "rcx", 0n);
+    a.emit("JNE", { kind: "label", name: "again" });
+  });
+  assert.equal(state.gpr.rdi, 50n);
+});
+
+test("a loop across three pages, one instruction on each edge", () => {
+  const pad = new Uint8Array(4084).fill(0x90);
+  const store = [0x48, 0x89, 0x1c, 0x25, 0x08, 0x00, 0x30, 0x00]; // MOV [DATA + 8], RBX
+  const add = [0x48, 0x03, 0x04, 0x25, 0x08, 0x00, 0x30, 0x00]; // ADD RAX, [DATA + 8]
+  const body = Uint8Array.from([...pad, ...store, ...pad, ...add]);
+  const { state } = everyWayOf(repeated(body), [1, 2]);
+  assert.equal(state.gpr.rax, 6n);
+});
+
+test("code at two linear addresses, which finds its data and its return by each", () => {
+  const { state } = everyWay((a) => {
+    a.mov("rbx", BigInt(ALIAS));
+    a.emit("LEA", "rdi", mem({ label: "f", bits: 64 }));
+    a.emit("ADD", "rdi", "rbx");
+    a.mov("rcx", 100n);
+    a.label("again");
+    a.emit("CALL", { kind: "label", name: "f" });
+    a.emit("CALL indirect", "rdi");
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: "again" });
+    a.emit("HLT");
+    a.label("f");
+    a.emit("LEA", "rdx", mem({ label: "f", bits: 64 }));
+    a.emit("ADD", "rax", "rdx");
+    a.mov("rsi", 20n);
+    a.label("g");
+    a.emit("ADD", "r8", "rdx");
+    a.emit("DEC", "rsi");
+    a.emit("JNE", { kind: "label", name: "g" });
+    a.emit("RET");
+  });
+  assert.equal(state.gpr.rcx, 0n);
+});
+
+test("compiled code is dropped when there is too much of it, and compiled again", () => {
+  const a = new Assembler({ bits: 64, origin: BigInt(CODE) });
+  a.mov("rbx", 3n);
+  a.label("again");
+  for (let i = 0; i < 200; i++) {
+    a.mov("rcx", 20n);
+    a.label(`l${i}`);
+    a.emit("ADD", "rax", "rcx");
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: `l${i}` });
+    a.emit("JMP indirect", mem({ label: `t${i}`, bits: 64 }));
+    a.label(`u${i}`);
+  }
+  a.emit("DEC", "rbx");
+  a.emit("JNE", { kind: "label", name: "again" });
+  a.emit("HLT");
+  for (let i = 0; i < 200; i++) {
+    a.label(`t${i}`);
+    a.dq({ kind: "label", name: `u${i}` });
+  }
+  const guest = new Guest({ compiler: { threshold: 2, maxBytes: 16 << 10 } });
+  const state = guest.run(a.finish(), (s) => {
+    s.gpr.rsp = STACK;
+  });
+  assert.equal(state.gpr.rax, 3n * 200n * 210n);
+  assert.ok((guest.vcpu.compilerStats?.evicted ?? 0) > 0);
+});
+
+test("a helper reads a general register as it is, not as it was when the region began", () => {
+  const { state } = everyWay(
+    (a) => {
+      a.mov("rcx", 40n);
+      a.label("again");
+      a.mov("rax", 0x3f52_e665n);
+      a.emit("ADD", "rax", "rcx");
+      // Inexact for the first time, so that the exact way is taken.
+      a.emit("CVTSI2SS", "xmm6", "eax");
+      a.emit("DEC", "rcx");
+      a.emit("JNE", { kind: "label", name: "again" });
+    },
+    [1],
+  );
+  assert.equal(state.gpr.rcx, 0n);
+});

@@ -1,0 +1,188 @@
+/**
+ * Interpreter and compiler in lockstep: two boards boot the same image with clocks that count instructions, slice by
+ * slice, and their processors are compared after each. It stops at the first difference.
+ *
+ *     npm run lockstep -- [--slices N] [--instructions N] [--after N] [--image debian]
+ *
+ * Time stands still within a slice, interrupts are taken at the same instruction, and RDRAND is not offered, so that
+ * both see the same world. They are compared where both have run the same number of instructions.
+ */
+
+import { parseArgs } from "node:util";
+import { IsolaError } from "../../src/base/errors.ts";
+import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
+import { STATE_BASE } from "../../src/cpu/wasm/layout.ts";
+import { decompress } from "../../src/images/decompress/decompress.ts";
+import { ImageStore } from "../../src/images/store.ts";
+import { DEFAULT_CPU_MODEL } from "../../src/isa/cpu-models.ts";
+import { gprOffset, STATE, X87_REGISTERS, XMM } from "../../src/isa/state.ts";
+import { acpiTables, RESERVED_RANGES } from "../../src/machine/acpi.ts";
+import { Board } from "../../src/machine/board.ts";
+import { loadKernel } from "../../src/machine/boot/load-kernel.ts";
+import { GuestMemory } from "../../src/memory/guest-memory.ts";
+
+const RAM_BYTES = 256 * 2 ** 20;
+const TSC_HZ = 1e9;
+/** Nanoseconds that a slice takes in the guest. */
+const SLICE_NS = 200_000;
+const MAX_TRIES = 1000;
+/** The shell asks the terminal for its width after the prompt. */
+const SHELL_PROMPT = new RegExp(`# (${String.fromCharCode(27)}\\[6n)?$`);
+const PATIENCE = 16;
+const REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
+
+/** Nanoseconds since power-on, moved by hand. */
+class StepClock {
+  ns = 0;
+  readonly tscHz = TSC_HZ;
+  readonly bootTime = 1_700_000_000_000_000_000n;
+  now(): number {
+    return this.ns;
+  }
+}
+
+interface Side {
+  readonly name: string;
+  readonly vcpu: PortableVcpu;
+  readonly board: Board;
+  readonly clock: StepClock;
+  readonly memory: GuestMemory;
+  output: string;
+  /** Instructions of the next run, and whether it begins a slice. */
+  pace: { instructions: number; looks: boolean };
+}
+
+async function createSide(name: string, image: string, compileAfter: number | undefined): Promise<Side> {
+  const files = await new ImageStore().open(image, () => undefined);
+  const memory = GuestMemory.create(RAM_BYTES);
+  const clock = new StepClock();
+  const board = new Board({ clock, memory, ramBytes: RAM_BYTES, vcpus: 1 });
+  const tables = acpiTables({ vcpus: 1 });
+  const state = await loadKernel({
+    memory,
+    ...files,
+    decompress,
+    tables,
+    rsdp: tables[0]?.address ?? 0,
+    reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
+  });
+  const features = new Set(DEFAULT_CPU_MODEL.features);
+  features.delete("rdrand");
+  features.delete("rdseed");
+  const side = { pace: { instructions: 0, looks: true } };
+  const vcpu = new PortableVcpu(
+    memory,
+    { bus: board.bus, interrupts: board.interrupts, clock },
+    {
+      features,
+      pace: () => side.pace,
+      ...(compileAfter === undefined ? {} : { compiler: { threshold: compileAfter, maxBytes: 16 << 20 } }),
+    },
+  );
+  vcpu.state.load(state);
+  return Object.assign(side, { name, vcpu, board, clock, memory, output: "" });
+}
+
+/** The parts of the processor's state that both must agree in, by name. */
+function* differences(a: Side, b: Side): Generator<string> {
+  const long = (side: Side, offset: number) => side.memory.view.getBigUint64(STATE_BASE + offset, true).toString(16);
+  const compare = function* (what: string, offset: number): Generator<string> {
+    const [x, y] = [long(a, offset), long(b, offset)];
+    if (x !== y) yield `${what}: ${a.name} ${x}, ${b.name} ${y}`;
+  };
+  yield* compare("rip", STATE.rip.offset);
+  for (const [number, name] of REGISTERS.entries()) yield* compare(name, gprOffset(number));
+  const [flagsA, flagsB] = [a, b].map(({ vcpu }) => vcpu.state.save().rflags);
+  if (flagsA !== flagsB) yield `rflags: ${a.name} ${flagsA?.toString(16)}, ${b.name} ${flagsB?.toString(16)}`;
+  for (let i = 0; i < 32; i++) yield* compare(`xmm${i >> 1}`, XMM + i * 8);
+  for (let i = 0; i < 16; i++) yield* compare(`x87 register ${i >> 1}`, X87_REGISTERS + i * 8);
+  for (const name of ["cr2", "cr3", "mxcsr", "cpl"] as const) yield* compare(name, STATE[name].offset);
+  if (a.vcpu.retired !== b.vcpu.retired) yield `instructions: ${a.vcpu.retired} and ${b.vcpu.retired}`;
+}
+
+interface LockstepOptions {
+  readonly image: string;
+  readonly slices: number;
+  /** Instructions of a slice. */
+  readonly instructions: number;
+  readonly compileAfter: number;
+  readonly say: (line: string) => void;
+}
+
+/** Boots both until the guest powers off or the slices are over. @throws IsolaError `lockstep` at a difference */
+async function runLockstep(options: LockstepOptions): Promise<{ slices: number; output: string; compiled: number }> {
+  const { image, slices, instructions, compileAfter, say } = options;
+  const compiler = await createSide("compiler", image, compileAfter);
+  const interpreter = await createSide("interpreter", image, undefined);
+  let typed = false;
+  let shown = performance.now();
+  for (let slice = 1; slice <= slices; slice++) {
+    const before = compiler.vcpu.retired;
+    compiler.pace = { instructions, looks: true };
+    let first = compiler.vcpu.run();
+    interpreter.pace = { instructions: Number(compiler.vcpu.retired - before), looks: true };
+    let second = interpreter.vcpu.run();
+    // Each may stop where the other does not; then the one behind follows.
+    for (let tries = 0; tries < MAX_TRIES && first.kind === "slice" && second.kind === "slice"; tries++) {
+      const ahead = Number(compiler.vcpu.retired - interpreter.vcpu.retired);
+      if (ahead === 0) break;
+      const behind = ahead < 0 ? compiler : interpreter;
+      // In a short loop each may have its own place to stop, for ever: on past the loop.
+      const further = tries < PATIENCE ? 0 : (tries % 16) * 61;
+      behind.pace = { instructions: Math.abs(ahead) + further, looks: false };
+      if (behind === compiler) first = compiler.vcpu.run();
+      else second = interpreter.vcpu.run();
+    }
+    const found = [...differences(compiler, interpreter)];
+    if (first.kind !== second.kind) found.push(`exit: ${first.kind} and ${second.kind}`);
+    if (found.length > 0) {
+      const since = `in slice ${slice}, after ${before} instructions`;
+      throw new IsolaError({ code: "lockstep", message: `${since}: ${found.join("; ")}` });
+    }
+    for (const side of [compiler, interpreter]) {
+      side.clock.ns += SLICE_NS;
+      if (first.kind === "halt") side.clock.ns = Math.max(side.clock.ns, Math.min(side.board.nextDeadline(), 1e15));
+      if (side.board.nextDeadline() <= side.clock.ns) side.board.runTimers(side.clock.ns);
+      side.output += Buffer.from(side.board.serial.read()).toString("latin1");
+    }
+    if (compiler.output !== interpreter.output) {
+      throw new IsolaError({ code: "lockstep", message: `in slice ${slice}: the consoles differ` });
+    }
+    if (!typed && SHELL_PROMPT.test(compiler.output)) {
+      typed = true;
+      for (const { board } of [compiler, interpreter]) board.serial.write(Buffer.from("poweroff\n"));
+    }
+    if (performance.now() - shown > 5000) {
+      shown = performance.now();
+      say(`slice ${slice}: ${Number(before) / 1e6} M instructions, ${compiler.output.split("\n").at(-2) ?? ""}`);
+    }
+    if (compiler.board.requests.powerOff || first.kind === "shutdown") {
+      return { slices: slice, output: compiler.output, compiled: Number(compiler.vcpu.compiled) };
+    }
+  }
+  return { slices, output: compiler.output, compiled: Number(compiler.vcpu.compiled) };
+}
+
+const { values } = parseArgs({
+  options: {
+    image: { type: "string", default: "debian" },
+    slices: { type: "string", default: "1000000" },
+    instructions: { type: "string", default: "50000" },
+    after: { type: "string", default: "100" },
+  },
+});
+try {
+  const result = await runLockstep({
+    image: values.image,
+    slices: Number(values.slices),
+    instructions: Number(values.instructions),
+    compileAfter: Number(values.after),
+    say: (line) => console.error(line),
+  });
+  console.log(`${result.slices} slices agree; ${(result.compiled / 1e6).toFixed(1)} M instructions ran compiled`);
+  console.log(result.output.split("\n").slice(-3).join("\n"));
+} catch (error) {
+  if (!(error instanceof IsolaError)) throw error;
+  console.error(`lockstep: ${error.message}`);
+  process.exitCode = 1;
+}
