@@ -8,7 +8,7 @@
 import { flushCompileCache } from "node:module";
 import packageJson from "../package.json" with { type: "json" };
 import { launch } from "../src/cli/launch.ts";
-import { createNodeVm } from "../src/fleet/node-vm.ts";
+import { createNodeVm, restoreNodeVm } from "../src/fleet/node-vm.ts";
 import { ImageStore } from "../src/images/store.ts";
 import type { CreateVm, Vm } from "../src/machine/vm-contract.ts";
 import { MARKS, type MarkName } from "./marks.ts";
@@ -60,6 +60,7 @@ await launch({
   version: packageJson.version,
   createVm,
   chooseEngine: () => ({ engine: "wasm" }),
+  restoreVm: restoreNodeVm,
   openStore: () => new ImageStore(),
   serve: () => Promise.reject(new Error("no server here")),
 });

@@ -52,7 +52,7 @@ function pinnedNode() {
  */
 function handOver(node, script) {
   const child = spawn(node, [script, ...process.argv.slice(2)], { stdio: "inherit" });
-  for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT"])) {
+  for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCONT", "SIGUSR2"])) {
     process.on(signal, () => child.kill(signal));
   }
   child.on("error", (error) => {

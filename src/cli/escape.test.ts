@@ -25,6 +25,7 @@ test("typed text passes unchanged", () => {
 test("Ctrl-A x leaves, Ctrl-A h and ? help, in the middle of other text", () => {
   assert.equal(feed(`ab${A}xcd`), "ab<leave>cd");
   assert.equal(feed(`${A}h${A}?`), "<help><help>");
+  assert.equal(feed(`a${A}sb`), "a<save>b");
 });
 
 test("Ctrl-A Ctrl-A sends one Ctrl-A", () => {

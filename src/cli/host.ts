@@ -2,7 +2,7 @@
 
 import type { EngineChoice } from "../fleet/engine-choice.ts";
 import type { ImageStore } from "../images/store.ts";
-import type { CreateVm } from "../machine/vm-contract.ts";
+import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
 import type { RunningServer, ServeOptions } from "./remote/serve.ts";
 import type { TerminalStreams } from "./terminal.ts";
 
@@ -14,6 +14,7 @@ export interface CliHost {
   readonly createVm: CreateVm;
   /** The engine that this host runs guests best on. */
   readonly chooseEngine: () => EngineChoice;
+  readonly restoreVm: RestoreVm;
   readonly openStore: () => Images;
   readonly version: string;
   /** Runs a server in this process. */

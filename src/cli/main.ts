@@ -3,7 +3,7 @@
 import { flushCompileCache } from "node:module";
 import packageJson from "../../package.json" with { type: "json" };
 import { chooseEngine } from "../fleet/engine-choice.ts";
-import { createNodeVm } from "../fleet/node-vm.ts";
+import { createNodeVm, restoreNodeVm } from "../fleet/node-vm.ts";
 import { ImageStore } from "../images/store.ts";
 import type { CliHost } from "./host.ts";
 import { launch } from "./launch.ts";
@@ -13,6 +13,7 @@ const host: CliHost = {
   version: packageJson.version,
   createVm: createNodeVm,
   chooseEngine,
+  restoreVm: restoreNodeVm,
   openStore: () => new ImageStore(),
   // Loaded by the server alone.
   serve: async (options) => {

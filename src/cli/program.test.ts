@@ -11,7 +11,7 @@ import type { CliHost, Outcome } from "./host.ts";
 import { runProgram } from "./program.ts";
 import { describeError } from "./report.ts";
 import { FakeImages } from "./testing/fake-images.ts";
-import { FakeVm } from "./testing/fake-vm.ts";
+import { FakeVm, restoreFakeVm } from "./testing/fake-vm.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "isola-cli-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -53,6 +53,7 @@ async function run(...args: string[]): Promise<Ran> {
       return new FakeVm(options);
     },
     chooseEngine: () => choice,
+    restoreVm: restoreFakeVm,
     openStore: () => new FakeImages(),
     serve: () => Promise.reject(new Error("no server here")),
   };

@@ -9,6 +9,7 @@ import type { CliHost, Outcome } from "./host.ts";
 import { listImages, pullImage, removeImages } from "./image-command.ts";
 import { parseMemory } from "./memory-size.ts";
 import { oneLine, usageError } from "./report.ts";
+import { restoreCommand } from "./restore-command.ts";
 import { runCommand } from "./run-command.ts";
 import {
   type EngineOption,
@@ -44,6 +45,14 @@ Examples:
   isola run --no-reboot; echo $?                  3 if the guest rebooted, 0 if it powered off
 
 ${describeExitStatuses()}`;
+
+const RESTORE_HELP = `
+A saved guest goes on where it was saved, its clock included. Its disks must hold what they held then.
+
+Examples:
+  isola run debian --save-to shell.saved    Ctrl-A s saves the guest and leaves
+  isola restore shell.saved                 goes on; as often as you like
+  kill -USR2 PID                            saves from outside`;
 
 const IMAGE_HELP = `
 Examples:
@@ -86,6 +95,7 @@ interface RunFlags {
   readonly fwCfg: readonly FwCfgOption[];
   /** True where the option has no value. */
   readonly debugExit?: string | true;
+  readonly saveTo?: string;
 }
 
 interface ImageFlags {
@@ -152,6 +162,7 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       parseFwCfg,
       [],
     )
+    .option("--save-to <FILE>", "where Ctrl-A s, or signal SIGUSR2, saves the guest, and leaves")
     .option("--debug-exit [iobase=PORT,iosize=N]", "a port by which the guest ends isola with status 2v+1 (0x501)")
     .addHelpText("after", RUN_HELP)
     .action(async (image: string | undefined, { initrd = [], disk = [], debugExit, ...flags }: Partial<RunFlags>) => {
@@ -165,6 +176,23 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       const exit = debugExit === undefined ? {} : { debugExit: parseDebugExit(debugExit) };
       const options = { ...defaults, trace: [], fwCfg: [], ...flags, ...exit };
       outcome = await runCommand(host, { ...options, initrds: initrd, disks: disk, image });
+    });
+
+  program
+    .command("restore")
+    .description("go on with a guest that was saved to a file")
+    .argument("<FILE>", "what `isola run --save-to` wrote; it is only read")
+    .option<DiskOption[]>("--disk <FILE[,OPTION...]>", "the disks that the guest had, in their order", parseDisk, [])
+    .option("--engine <NAME>", "what runs guest code: auto, wasm or kvm (default: auto)", parseEngine)
+    .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
+    .option<TraceName[]>("--trace <NAME>", "report on stderr: unimplemented (instructions)", parseTrace, [])
+    .option("--screen <NAME>", "on stdin and stdout: serial, or text (default: serial)", parseScreen)
+    .option("--save-to <FILE>", "where Ctrl-A s, or signal SIGUSR2, saves the guest anew")
+    .addHelpText("after", RESTORE_HELP)
+    .action(async (file: string, { disk = [], engine, ...flags }: Partial<RunFlags>) => {
+      // So far only the portable engine goes on with a saved guest.
+      const defaults = { engine: engine === "kvm" ? engine : "wasm", screen: "serial", trace: [] } as const;
+      outcome = await restoreCommand(host, { ...defaults, ...flags, file, disks: disk });
     });
 
   const image = program

@@ -8,7 +8,7 @@ import { keyCodes } from "./key-codes.ts";
 import { ScreenPainter } from "./screen-painter.ts";
 import { type GuestConsole, Terminal, type TerminalEvents, type TerminalStreams } from "./terminal.ts";
 
-const HELP = "Ctrl-A x leaves: the guest is switched off at once; Ctrl-A Ctrl-A sends Ctrl-A";
+const HELP = "Ctrl-A x leaves: the guest is switched off; Ctrl-A s saves it; Ctrl-A Ctrl-A sends Ctrl-A";
 /** Thirty times a second the screen is compared with what is shown. */
 const FRAME_MS = 33;
 const STATUS_MS = 6000;
@@ -65,6 +65,15 @@ export class ScreenConsole implements GuestConsole {
 
   detach(): void {
     this.#terminal.detach();
+  }
+
+  unsent(): Uint8Array {
+    // Keys are typed, not bytes for the serial port.
+    return new Uint8Array(0);
+  }
+
+  type(): void {
+    // The serial port has no place here.
   }
 
   write(): void {

@@ -13,6 +13,7 @@ import type { Vm } from "../machine/vm-contract.ts";
 const HELP = [
   "Ctrl-A h       this help",
   "Ctrl-A x       leave: the guest is switched off at once",
+  "Ctrl-A s       save the guest to the file of --save-to, and leave",
   "Ctrl-A Ctrl-A  send Ctrl-A to the guest",
 ];
 const BELL = "\x07";
@@ -27,6 +28,8 @@ export interface TerminalStreams {
 export interface TerminalEvents {
   /** Ctrl-A x. */
   readonly leave: () => void;
+  /** Ctrl-A s. */
+  readonly save?: () => void;
   /** Ctrl-A h; absent: the help is printed as notes. */
   readonly help?: () => void;
   /** Output can go nowhere any more: the reader of stdout is gone, or the disk is full. */
@@ -43,6 +46,10 @@ export interface GuestConsole {
   attach(vm: Vm): void;
   /** Keeps input until the next VM is attached. */
   detach(): void;
+  /** Input for the guest's serial port that no VM has taken yet: a copy. */
+  unsent(): Uint8Array;
+  /** Input as if it were typed, for the serial port. */
+  type(bytes: Uint8Array): void;
   /** Takes output of the guest's serial port; resolves when more may follow. */
   write(bytes: Uint8Array): void | Promise<void>;
   /** A line from isola itself. */
@@ -104,6 +111,14 @@ export class Terminal implements GuestConsole {
     this.#pump.detach();
   }
 
+  unsent(): Uint8Array {
+    return this.#pump.queued();
+  }
+
+  type(bytes: Uint8Array): void {
+    this.#pump.push(bytes);
+  }
+
   /** Writes guest output; resolves when more may follow, at once unless the reader is slow. */
   write(bytes: Uint8Array): void | Promise<void> {
     const { stdout } = this.#streams;
@@ -161,6 +176,7 @@ export class Terminal implements GuestConsole {
     }
     for (const event of this.#escapes.feed(bytes)) {
       if (event.kind === "leave") this.#events.leave();
+      else if (event.kind === "save") this.#events.save?.();
       else if (event.kind === "help") this.#help();
       else if (this.#pump.full) this.#streams.stderr.write(BELL);
       else this.#pump.push(this.#encode(event.bytes));

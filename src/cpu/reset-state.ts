@@ -78,6 +78,9 @@ export function resetState(signature = DEFAULT_SIGNATURE): CpuState {
     dr: [0n, 0n, 0n, 0n, 0xffff_0ff0n, 0x400n],
     msrs,
     fx,
+    activity: "running",
+    interruptShadow: false,
+    nmiBlocked: false,
   };
 }
 

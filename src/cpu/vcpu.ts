@@ -97,6 +97,23 @@ export const GPR_NAMES = [
 ] as const;
 export type GprName = (typeof GPR_NAMES)[number];
 
+/** What a processor does between two instructions. */
+export const VCPU_ACTIVITIES = ["running", "halted", "wait-for-startup"] as const;
+export type VcpuActivity = (typeof VCPU_ACTIVITIES)[number];
+
+/** How an event came about that was to be delivered next. */
+export const PENDING_KINDS = ["exception", "interrupt", "software", "nmi"] as const;
+export interface PendingEvent {
+  readonly kind: (typeof PENDING_KINDS)[number];
+  readonly vector: number;
+  /** Absent for events without one. */
+  readonly errorCode?: number;
+}
+
+/**
+ * All of a processor but its local APIC, which is a device of the board. The time-stamp counter is no part of it: it is
+ * the guest's clock times `tscHz`, plus IA32_TSC_ADJUST, on every engine.
+ */
 export interface CpuState {
   gpr: Record<GprName, bigint>;
   rip: bigint;
@@ -109,11 +126,22 @@ export interface CpuState {
   cr3: bigint;
   cr4: bigint;
   xcr0: bigint;
+  /** PAE's four directory pointers as they were loaded with CR3 [SDM 3 §4.4.1]; absent: they are loaded from there. */
+  pdptes?: [bigint, bigint, bigint, bigint];
   /** DR0-DR3, DR6, DR7. */
   dr: [bigint, bigint, bigint, bigint, bigint, bigint];
   msrs: Map<number, bigint>;
   /** The legacy FXSAVE image, 512 bytes [SDM 1 §10.5.1]. */
   fx: Uint8Array;
+  /** The XSAVE area in the standard format [SDM 1 §13.4], where more than x87 and SSE is in use; `fx` is its beginning. */
+  xsave?: Uint8Array;
+  activity: VcpuActivity;
+  /** The last instruction was STI or a load of SS: the next one comes before any interrupt. [SDM 3 §6.8.3] */
+  interruptShadow: boolean;
+  /** A non-maskable interrupt is being handled, until IRET. [SDM 3 §6.7.1] */
+  nmiBlocked: boolean;
+  /** An event whose delivery had begun, and which no instruction would raise again. */
+  event?: PendingEvent;
 }
 
 export interface Vcpu {

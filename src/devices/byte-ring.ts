@@ -70,6 +70,20 @@ export class ByteRing {
     return bytes;
   }
 
+  /** What waits in the ring: a copy, which stays there too. Call it, as `load`, while nobody reads or writes. */
+  save(): Uint8Array {
+    const tail = Atomics.load(this.#words, TAIL);
+    return Uint8Array.from({ length: this.length }, (_, i) => this.#data[(tail + i) & this.#mask] ?? 0);
+  }
+
+  /** Puts these bytes in the place of what waits; false, and nothing is changed, where there is no room for them. */
+  load(bytes: Uint8Array): boolean {
+    if (bytes.length > this.#data.length) return false;
+    this.read();
+    this.write(bytes);
+    return true;
+  }
+
   #advance(word: number, waits: number, value: number): void {
     Atomics.store(this.#words, word, value);
     if (Atomics.exchange(this.#words, waits, 0) !== 0) Atomics.notify(this.#words, word);

@@ -44,7 +44,7 @@ function announcing(bus: Bus, board: Board): Bus {
   };
 }
 
-function run(start: KvmThreadStart): VmResult {
+function run(start: KvmThreadStart, post: (message: VcpuThreadMessage) => void): VmResult {
   const { cpu, config } = start;
   const sys = linuxSys();
   const control = new Int32Array(start.control);
@@ -67,7 +67,9 @@ function run(start: KvmThreadStart): VmResult {
   const vcpu = new KvmVcpu(file, memory, announcing(processor.bus, board));
   running.vcpu = vcpu;
   if (start.state !== undefined) vcpu.state.load(start.state);
-  const governor = new VcpuGovernor(start, { board, usedMicros: processMicros });
+  const report = (): void => post({ kind: "state", cpu, state: vcpu.state.save() });
+  const governor = new VcpuGovernor(start, { board, usedMicros: processMicros, report });
+  governor.begin();
   for (;;) {
     const exit = vcpu.run();
     Atomics.add(control, CONTROL.exits, 1);
@@ -79,6 +81,6 @@ function run(start: KvmThreadStart): VmResult {
 const port = parentPort;
 if (port === null) throw new Error("kvm-vcpu-worker.ts runs as a worker");
 port.once("message", (start: KvmThreadStart) => {
-  const result = kickable(linuxSys(), start.kick, () => run(start));
-  port.postMessage({ kind: "ended", result } satisfies VcpuThreadMessage);
+  const post = (message: VcpuThreadMessage): void => port.postMessage(message);
+  post({ kind: "ended", result: kickable(linuxSys(), start.kick, () => run(start, post)) });
 });

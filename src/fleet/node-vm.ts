@@ -3,7 +3,7 @@
 import { IsolaError } from "../base/errors.ts";
 import { decompress } from "../images/decompress/decompress.ts";
 import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
-import type { CreateVm } from "../machine/vm-contract.ts";
+import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
 import { createKvmEngine } from "./kvm-engine.ts";
 import { workerThread } from "./worker-thread.ts";
 
@@ -26,3 +26,4 @@ const createEngine = (request: EngineRequest): VmEngine =>
   request.name === "kvm" ? createKvmEngine(request) : portableEngine(request);
 
 export const createNodeVm: CreateVm = (options) => new VirtualMachine(options, { createEngine, decompress });
+export const restoreNodeVm: RestoreVm = (options) => new VirtualMachine(options, { createEngine, decompress });

@@ -148,9 +148,7 @@ test("the whole board is saved and loaded, pending interrupts included", () => {
   out(0x3f9, 0x02);
   out(0x43, 0x34);
   out(0x40, 0, 0);
-  const saved = JSON.parse(
-    JSON.stringify(board.save(), (_, value: unknown) => (value instanceof Uint8Array ? [...value] : value)),
-  );
+  const saved = structuredClone(board.save());
   const other = create();
   other.load(saved);
   assert.deepEqual(other.save(), board.save());

@@ -77,7 +77,11 @@ export interface BoardProcessor {
   readonly interrupts: ProcessorInterrupts | undefined;
 }
 
+/** State by device name; the consoles' rings, of bytes on their way between guest and host, count as devices. */
 export type SavedBoard = Record<string, SavedDevice>;
+
+/** Of the board as a guest sees it: which parts there are, and where. A state goes to a board of the same version. */
+export const BOARD_VERSION = 1;
 
 const BOARD_BYTES = 512 * 1024;
 const OUTPUT_RING_BYTES = 64 * 1024;
@@ -119,6 +123,7 @@ export class Board {
   /** Guest ns of the timer for which `untilDeadline` waits. */
   readonly #awaited: Float64Array;
   readonly #devices: readonly Device[];
+  readonly #rings: Readonly<Record<string, ByteRing>>;
   readonly #pm;
   readonly #vga;
 
@@ -138,6 +143,7 @@ export class Board {
       outside === undefined
         ? new InterruptFabric({ arena, clock, vcpus, lock: this.lock, wake: () => this.wake() })
         : new OutsideFabric({ arena, clock, outside });
+    this.#rings = { "serial-output": output, "serial-input": input, "keyboard-input": keys };
     this.fabric = fabric;
     const requestReset = (): void => this.#request(RESET, options.onReset);
     const place = { arena, clock };
@@ -375,24 +381,37 @@ export class Board {
     });
   }
 
-  /** Device state by device name. Bytes on the way between guest and host are the host's, and not part of it. */
+  /** The whole state; to be taken while neither guest nor host is at work. */
   save(): SavedBoard {
-    return this.enter(() => Object.fromEntries(this.#devices.map((device) => [device.name, device.save()])));
+    return this.enter(() =>
+      Object.fromEntries([
+        ...this.#devices.map((device) => [device.name, device.save()]),
+        ...Object.entries(this.#rings).map(([name, ring]) => [name, { version: 1, fields: { bytes: ring.save() } }]),
+      ]),
+    );
   }
 
-  /** Throws where a device's state is missing or damaged; the board must then be reset before it is used. */
+  /**
+   * Throws `state-invalid` or `state-version` where a device's state is missing, damaged, newer, or of a device that is
+   * not here; the board must then be reset before it is used.
+   */
   load(saved: SavedBoard): void {
+    const invalid = (why: string): IsolaError =>
+      new IsolaError({ code: "state-invalid", message: `loading the board: ${why}; the saved state is damaged` });
     this.enter(() => {
-      for (const device of this.#devices) {
-        const state = Object.hasOwn(saved, device.name) ? saved[device.name] : undefined;
-        if (state === undefined) {
-          throw new IsolaError({
-            code: "state-invalid",
-            message: `loading the board: no state of ${device.name} among ${Object.keys(saved).length} devices; the saved state is damaged`,
-          });
-        }
-        device.load(state);
+      const names = new Set(Object.keys(saved));
+      const stateOf = (name: string): SavedDevice => {
+        const state = names.delete(name) ? saved[name] : undefined;
+        if (state === undefined) throw invalid(`no state of ${name} among ${Object.keys(saved).length} devices`);
+        return state;
+      };
+      for (const device of this.#devices) device.load(stateOf(device.name));
+      for (const [name, ring] of Object.entries(this.#rings)) {
+        const { bytes } = stateOf(name).fields;
+        if (!(bytes instanceof Uint8Array) || !ring.load(bytes)) throw invalid(`${name} holds no bytes, or too many`);
       }
+      const [strange] = names;
+      if (strange !== undefined) throw invalid(`a state of ${strange}, which this board lacks`);
       this.fabric.refreshAll();
       this.serial.resume();
       this.virtio.resume();

@@ -15,6 +15,7 @@ export interface ClockOrigin {
   readonly stops: SharedArrayBuffer;
 }
 
+const NS_PER_MS = 1e6;
 const STOPPED_FOR = 0;
 const STOPPED_AT = 1;
 
@@ -26,6 +27,13 @@ export function clockOrigin(bootTime = BigInt(Date.now()) * 1_000_000n): ClockOr
     tscHz: DEFAULT_TSC_HZ,
     stops: new SharedArrayBuffer(16),
   };
+}
+
+/** The clock of a saved machine: it stands at `now` guest ns until it is resumed. */
+export function stoppedClock({ now, bootTime, tscHz }: { now: number; bootTime: bigint; tscHz: number }): ClockOrigin {
+  const stops = new SharedArrayBuffer(16);
+  new Float64Array(stops)[STOPPED_AT] = now / NS_PER_MS || Number.MIN_VALUE;
+  return { powerOnMs: performance.timeOrigin + performance.now(), bootTime, tscHz, stops };
 }
 
 /** Threads have time origins of their own: the difference to power-on is taken once, so that `now` keeps its precision. */
@@ -45,7 +53,7 @@ export class HostClock implements GuestClock {
   now(): number {
     const stoppedAt = this.#stops[STOPPED_AT] ?? 0;
     const ran = (stoppedAt === 0 ? this.#hostMs() : stoppedAt) - (this.#stops[STOPPED_FOR] ?? 0);
-    return Math.max(0, Math.round(ran * 1e6));
+    return Math.max(0, Math.round(ran * NS_PER_MS));
   }
 
   /** Stops the clock. Call it, as `resume`, while no vCPU runs, and from one thread only. */

@@ -46,6 +46,17 @@ export class InputPump {
     return this.#queuedBytes;
   }
 
+  /** What waits: a copy. */
+  queued(): Uint8Array {
+    const all = new Uint8Array(this.#queuedBytes);
+    let at = 0;
+    for (const bytes of this.#queue) {
+      all.set(bytes, at);
+      at += bytes.length;
+    }
+    return all;
+  }
+
   /** Whether more input would only pile up. */
   get full(): boolean {
     return this.#queuedBytes >= HIGH_WATER_BYTES;

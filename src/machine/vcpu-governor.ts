@@ -12,6 +12,8 @@ export interface VcpuGovernorOptions {
   readonly usedMicros?: () => number;
   /** What the thread owes the rest of the machine between two slices, standing still or not. */
   readonly between?: () => void;
+  /** Tells the vCPU's state to whoever saves the machine; called only while it stands still. */
+  readonly report: () => void;
 }
 
 export class VcpuGovernor {
@@ -19,10 +21,13 @@ export class VcpuGovernor {
   readonly #board: Board;
   readonly #cpu: number;
   readonly #between: (() => void) | undefined;
+  readonly #report: () => void;
+  #reported = 0;
   readonly #limiter: CpuLimiter | undefined;
 
   constructor({ control, cpu }: VcpuThreadStart, options: VcpuGovernorOptions) {
-    const { board, usedMicros, between } = options;
+    const { board, usedMicros, between, report } = options;
+    this.#report = report;
     this.#control = new Int32Array(control);
     this.#board = board;
     this.#cpu = cpu;
@@ -35,11 +40,15 @@ export class VcpuGovernor {
     return Atomics.load(this.#control, CONTROL.pause) !== 0;
   }
 
+  /** To be called before the first run: a machine that is restored begins standing still. */
+  begin(): void {
+    if (this.pausing) this.#park();
+  }
+
   /** The VM's result, or undefined where the vCPU is to run on. */
   settle(exit: VcpuExit): VmResult | undefined {
     const control = this.#control;
     this.#limiter?.limit();
-    if (this.pausing) this.#park();
     this.#between?.();
     if (Atomics.load(control, CONTROL.stop) !== 0) return { kind: "stopped" };
     const { powerOff, reset, debugExit } = this.#board.requests;
@@ -57,7 +66,9 @@ export class VcpuGovernor {
       const message = `${exit.message} at rip 0x${exit.rip.toString(16)}`;
       return { kind: "internal-error", message, ...(details === undefined ? {} : { details }) };
     }
-    return undefined;
+    // What ends the guest is no part of a saved state, so it was looked at before.
+    if (this.pausing) this.#park();
+    return Atomics.load(control, CONTROL.stop) === 0 ? undefined : { kind: "stopped" };
   }
 
   /** Stands still until the pause, or the VM, is over. */
@@ -71,6 +82,11 @@ export class VcpuGovernor {
       Atomics.store(control, parked, pause);
       Atomics.notify(control, parked);
       if (pause === 0 || Atomics.load(control, CONTROL.stop) !== 0) return;
+      const wanted = Atomics.load(control, CONTROL.report);
+      if (wanted !== this.#reported) {
+        this.#reported = wanted;
+        this.#report();
+      }
       Atomics.wait(control, CONTROL.signal, ticket);
     }
   }

@@ -19,7 +19,7 @@ export interface VcpuThreadStart {
   /** CONTROL_BYTES long; its words are named by CONTROL. */
   readonly control: SharedArrayBuffer;
   readonly clock: ClockOrigin;
-  /** The boot processor's first state; others have their reset state, and wait to be started. */
+  /** The boot processor's first state, or any one's saved state; absent: it is reset, and waits to be started. */
   readonly state: CpuState | undefined;
   /** The CPU model by its canonical name. */
   readonly model: string;
@@ -31,6 +31,8 @@ export interface VcpuThreadStart {
 /** What comes back, in order; `ended` is the last. */
 export type VcpuThreadMessage =
   | { readonly kind: "undefined"; readonly bytes: Uint8Array; readonly rip: bigint }
+  /** Asked for by CONTROL.report. */
+  | { readonly kind: "state"; readonly cpu: number; readonly state: CpuState }
   | { readonly kind: "ended"; readonly result: VmResult; readonly figures?: EngineFigures };
 
 /** Words of the control buffer. */
@@ -47,8 +49,10 @@ export const CONTROL = {
   budget: 6,
   /** Time for which the budget held the guest back, in µs; wraps. */
   throttled: 7,
-  /** Changes whenever another thread has changed a word above: what a waiting thread waits on. */
+  /** Changes whenever another thread has changed a word above or below: what a waiting thread waits on. */
   signal: 8,
+  /** Has changed: each thread that stands still tells its vCPU's state. */
+  report: 9,
   /** The threads' answers to a pause, a word for each processor: the number under which it stands still. */
   parked: 16,
 } as const;

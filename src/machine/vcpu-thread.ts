@@ -76,8 +76,10 @@ function run(
   const governor = new VcpuGovernor(start, {
     board,
     between: () => forgetCode(board, vcpu, memory.ramBytes),
+    report: () => place.post({ kind: "state", cpu: start.cpu, state: vcpu.state.save() }),
     ...(place.usedMicros === undefined ? {} : { usedMicros: place.usedMicros }),
   });
+  governor.begin();
   for (let exits = 1; ; exits++) {
     const began = performance.now();
     const exit = vcpu.run();

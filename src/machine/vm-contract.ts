@@ -12,6 +12,8 @@ import { parseCpuModel } from "../isa/cpu-models.ts";
 import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
 import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
 import type { EngineFigures } from "./engine-figures.ts";
+import type { OpenedState } from "./saved-state/manifest.ts";
+import type { StateCodec, StateSink } from "./saved-state/state-file.ts";
 
 export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
@@ -140,6 +142,12 @@ export interface Vm extends GuestInput {
   pause(): Promise<void>;
   /** Lets a paused guest go on where it stood. */
   resume(): void;
+  /**
+   * Writes the whole state to `sink`: pauses the guest, waits for its devices, and leaves it paused. Until `resume`
+   * nothing goes out or in, so that nothing in the state happens twice: output waits, `write` takes nothing, and after
+   * `stop` what waits is dropped. Rejects with an IsolaError `vm-ended`, or with the sink's own error.
+   */
+  save(sink: StateSink, options?: SaveOptions): Promise<void>;
   /** Presses the ACPI power button: the guest decides what follows. */
   pressPowerButton(): void;
   /** Processor time that the VM's process may use, in processors (0.25: a quarter of one); Infinity: no limit. */
@@ -147,5 +155,27 @@ export interface Vm extends GuestInput {
   stats(): VmStats;
 }
 
+export interface SaveOptions {
+  /** How the state is packed; absent: not at all. */
+  readonly codec?: StateCodec;
+  /** Input for the serial port that the caller still holds, and gives up. */
+  readonly typed?: Uint8Array;
+}
+
+/** A machine to go on with. */
+export interface RestoreOptions {
+  readonly saved: OpenedState;
+  readonly engine: EngineName;
+  /** The disks that it had when it was saved, in their order, with what they held then. */
+  readonly disks?: readonly Disk[];
+  readonly trace?: readonly TraceName[];
+  /** As in VmOptions. */
+  readonly compileAfter?: number;
+  /** Whether the guest stands still, after `start`, until `resume`. */
+  readonly paused?: boolean;
+}
+
 /** Makes a VM, not yet started. Cheap: RAM is reserved by `start`. */
 export type CreateVm = (options: VmOptions) => Vm;
+/** Makes a VM whose `start` goes on where it was saved; it reads RAM then, and rejects where that is damaged. */
+export type RestoreVm = (options: RestoreOptions) => Vm;

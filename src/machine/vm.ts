@@ -10,14 +10,26 @@ import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
 import { Board, type BoardConfig } from "./board.ts";
 import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
-import { clockOrigin, type ClockOrigin, HostClock } from "./clock.ts";
+import { clockOrigin, HostClock, stoppedClock } from "./clock.ts";
 import { EngineDma } from "./code-notices.ts";
+import { checkDisks, loadSaved } from "./saved-state/load-saved.ts";
+import { encodeManifest } from "./saved-state/manifest.ts";
+import { PLAIN_CODEC, type StateSink, StateWriter } from "./saved-state/state-file.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
 import type { EngineFigures } from "./engine-figures.ts";
-import type { EngineName, GuestInput, Vm, VmOptions, VmResult, VmStats } from "./vm-contract.ts";
+import type {
+  EngineName,
+  GuestInput,
+  RestoreOptions,
+  SaveOptions,
+  Vm,
+  VmOptions,
+  VmResult,
+  VmStats,
+} from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
 export interface VcpuThread {
@@ -56,6 +68,15 @@ export interface VmPlace {
   readonly decompress: Decompress;
 }
 
+/** The parts of a VM that has been started. */
+interface Machine {
+  readonly config: BoardConfig;
+  readonly cpu: CpuModel;
+  readonly clock: HostClock;
+  readonly memory: GuestMemory;
+  readonly board: Board;
+}
+
 const STOP_PATIENCE_MS = 1000;
 const BUDGET_LOOK_MS = 5;
 /** A budget beyond is the same as none; it keeps the control word within 31 bits. */
@@ -74,19 +95,22 @@ function requireLongMode({ name, features }: CpuModel, { msrs }: CpuState): void
 export class VirtualMachine implements Vm {
   readonly done: Promise<VmResult>;
   /** Until `start` has read them: a kernel of 50 MiB is not kept for nothing. */
-  #options: VmOptions | undefined;
+  #options: VmOptions | RestoreOptions | undefined;
   readonly #place: VmPlace;
   readonly #control = new Int32Array(new SharedArrayBuffer(CONTROL_BYTES));
   #figures: EngineFigures | undefined;
   readonly #unimplemented = new Map<string, number>();
   readonly #settle: { resolve: (result: VmResult) => void; reject: (error: Error) => void };
-  #board: Board | undefined;
-  #clock: HostClock | undefined;
+  #machine: Machine | undefined;
   #engine: VmEngine | undefined;
   #threads: VcpuThread[] = [];
   #virtio: VirtioService | undefined;
   #dma: EngineDma | undefined;
   #ended = false;
+  /** While a saved state holds what waits: resolved when it may go on. */
+  #held: PromiseWithResolvers<void> | undefined;
+  #reports = 0;
+  #onState: (cpu: number, state: CpuState) => void = () => {};
   #throttledMicros = 0;
   /** How often it was paused; numbers the pauses. */
   #pauses = 0;
@@ -97,7 +121,7 @@ export class VirtualMachine implements Vm {
   #keySpace: () => void = () => {};
   #trace: (line: string) => void = () => {};
 
-  constructor(options: VmOptions, place: VmPlace) {
+  constructor(options: VmOptions | RestoreOptions, place: VmPlace) {
     this.#options = options;
     this.#place = place;
     const { promise, resolve, reject } = Promise.withResolvers<VmResult>();
@@ -105,48 +129,44 @@ export class VirtualMachine implements Vm {
     this.#settle = { resolve, reject };
   }
 
+  get #board(): Board | undefined {
+    return this.#machine?.board;
+  }
+
   async start(): Promise<void> {
-    if (this.#options === undefined) throw new Error("a VM is started once");
-    const { memoryBytes, kernel, initrd, modules = [], commandLine, fwCfg, debugExit, trace, bootTime } = this.#options;
-    const { disks = [], entropy = false, engine: name, cpus = 1, compileAfter = 0 } = this.#options;
-    const model = this.#options.cpu === undefined ? DEFAULT_CPU_MODEL : parseCpuModel(this.#options.cpu);
+    const options = this.#options;
+    if (options === undefined) throw new Error("a VM is started once");
     this.#options = undefined;
-    const origin: ClockOrigin = clockOrigin(bootTime);
-    this.#clock = new HostClock(origin);
-    const memory = GuestMemory.create(memoryBytes);
-    const engine = this.#place.createEngine({ name, memory, cpus, model });
+    const saved = "saved" in options ? options.saved : undefined;
+    const config = "saved" in options ? options.saved.machine.config : boardConfig(options);
+    const { disks = [], trace, engine: name, compileAfter = 0 } = options;
+    const model = "saved" in options ? options.saved.machine.cpu : cpuModel(options);
+    checkDisks(config.disks ?? [], disks);
+    const origin = "saved" in options ? stoppedClock(options.saved.machine.clock) : clockOrigin(options.bootTime);
+    const clock = new HostClock(origin);
+    const memory = GuestMemory.create(config.ramBytes);
+    const engine = this.#place.createEngine({ name, memory, cpus: config.vcpus, model });
     this.#engine = engine;
     const { outside } = engine;
-    const config: BoardConfig = {
-      ramBytes: memoryBytes,
-      vcpus: cpus,
-      disks: disks.map(({ info }) => info),
-      entropy,
-      ...(fwCfg === undefined ? {} : { fwCfg }),
-      ...(debugExit === undefined ? {} : { debugExit }),
-    };
-    const board = new Board({
-      ...config,
-      clock: this.#clock,
-      memory,
-      ...(outside === undefined ? {} : { outside }),
-    });
-    this.#board = board;
-    const tables = [...acpiTables({ vcpus: cpus }), ...mpTables({ vcpus: cpus })];
-    let state: CpuState;
+    if (saved !== undefined && outside !== undefined) {
+      engine.dispose();
+      throw outsideState("restoring", name);
+    }
+    const board = new Board({ ...config, clock, memory, ...(outside === undefined ? {} : { outside }) });
+    this.#machine = { config, cpu: model, clock, memory, board };
+    const { codeNotices: notices, lock } = board;
+    this.#dma = new EngineDma({ memory, notices, lock, kick: () => this.#kick() });
+    const onTrouble = (message: string): void => this.#trace(message);
+    this.#virtio = new VirtioService({ slots: board.virtio, memory, lock, dma: this.#dma, disks, onTrouble });
+    // Devices of a saved machine begin with its processors, not before.
+    if (saved !== undefined) this.#virtio.hold();
+    let states: readonly CpuState[];
     try {
-      state = await loadKernel({
-        memory,
-        kernel,
-        modules,
-        commandLine,
-        decompress: this.#place.decompress,
-        tables,
-        rsdp: tables[0]?.address ?? 0,
-        reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
-        ...(initrd === undefined ? {} : { initrd }),
-      });
-      requireLongMode(model, state);
+      states =
+        "saved" in options
+          ? await loadSaved(options.saved, name, memory, board)
+          : [await loadGuest(options, config.vcpus, memory, this.#place.decompress)];
+      if (states[0] !== undefined) requireLongMode(model, states[0]);
     } catch (error) {
       engine.dispose();
       throw error;
@@ -156,11 +176,8 @@ export class VirtualMachine implements Vm {
       engine.dispose();
       return;
     }
-    const { codeNotices: notices, lock } = board;
-    this.#dma = new EngineDma({ memory, notices, lock, kick: () => this.#kick() });
-    const onTrouble = (message: string): void => this.#trace(message);
-    this.#virtio = new VirtioService({ slots: board.virtio, memory, lock, dma: this.#dma, disks, onTrouble });
-    for (let cpu = 0; cpu < cpus; cpu++) {
+    if (saved !== undefined) Atomics.store(this.#control, CONTROL.pause, ++this.#pauses);
+    for (let cpu = 0; cpu < config.vcpus; cpu++) {
       this.#startThread(engine, {
         cpu,
         config,
@@ -168,14 +185,18 @@ export class VirtualMachine implements Vm {
         board: board.shared,
         control: this.#control.buffer,
         clock: origin,
-        state: cpu === 0 ? state : undefined,
+        state: states[cpu],
         model: model.name,
         traceUnimplemented: trace?.includes("unimplemented") === true,
         compileAfter,
       });
     }
     void this.#pump(board);
-    if (outside !== undefined) void this.#serveTimers(board, this.#clock);
+    if (outside !== undefined) void this.#serveTimers(board, clock);
+    if (!("saved" in options)) return;
+    // The guest's clock stands still until its threads are ready.
+    await this.pause();
+    if (options.paused !== true) this.resume();
   }
 
   #startThread(engine: VmEngine, start: VcpuThreadStart): void {
@@ -183,6 +204,7 @@ export class VirtualMachine implements Vm {
     this.#threads.push(thread);
     thread.onMessage((message) => {
       if (message.kind === "undefined") this.#onUndefined(message.bytes, message.rip);
+      else if (message.kind === "state") this.#onState(message.cpu, message.state);
       else {
         this.#figures ??= message.figures;
         void this.#end(message.result);
@@ -197,7 +219,7 @@ export class VirtualMachine implements Vm {
 
   write(bytes: Uint8Array): number {
     const board = this.#board;
-    if (board === undefined) return 0;
+    if (board === undefined || this.#held !== undefined) return 0;
     const taken = board.serial.write(bytes);
     if (taken < bytes.length) void board.serial.writable().then(() => this.#inputSpace());
     return taken;
@@ -207,7 +229,7 @@ export class VirtualMachine implements Vm {
   }
   readonly keyboard: GuestInput = {
     write: (codes) => {
-      const keyboard = this.#board?.keyboard;
+      const keyboard = this.#held === undefined ? this.#board?.keyboard : undefined;
       const taken = keyboard?.write(codes) ?? 0;
       if (taken < codes.length) void keyboard?.writable().then(() => this.#keySpace());
       return taken;
@@ -248,15 +270,59 @@ export class VirtualMachine implements Vm {
       }
     }
     if (!standing()) return;
-    this.#clock?.stop();
+    this.#machine?.clock.stop();
     await this.#virtio?.drained();
   }
 
   resume(): void {
     if (Atomics.load(this.#control, CONTROL.pause) === 0) return;
-    this.#clock?.resume();
+    this.#machine?.clock.resume();
     this.#signal(CONTROL.pause, 0);
     this.#virtio?.resume();
+    if (this.#held === undefined) return;
+    this.#held.resolve();
+    this.#held = undefined;
+    this.#inputSpace();
+    this.#keySpace();
+  }
+
+  async save(sink: StateSink, { codec = PLAIN_CODEC, typed = new Uint8Array(0) }: SaveOptions = {}): Promise<void> {
+    if (this.#engine?.outside !== undefined) throw outsideState("saving", "kvm");
+    await this.pause();
+    const machine = this.#machine;
+    if (machine === undefined || this.#ended) {
+      throw new IsolaError({ code: "vm-ended", message: "saving the VM: it does not run; wanted: one that does" });
+    }
+    this.#held ??= Promise.withResolvers();
+    const { config, cpu, memory, board, clock } = machine;
+    const vcpus = await this.#vcpuStates(config.vcpus);
+    const { tscHz, bootTime } = clock;
+    const times = { now: clock.now(), tscHz, bootTime };
+    const saved = encodeManifest({ config, cpu, clock: times, vcpus, devices: board.save(), typed }, codec.name);
+    const writer = new StateWriter(sink, codec);
+    await writer.header(saved.manifest, saved.blobs);
+    await writer.ram(memory);
+  }
+
+  /** Asks the vCPUs' threads, which stand still, for their processors. */
+  async #vcpuStates(count: number): Promise<CpuState[]> {
+    const states: CpuState[] = [];
+    let told = 0;
+    const all = new Promise<void>((resolve) => {
+      this.#onState = (cpu, state) => {
+        states[cpu] = state;
+        if (++told === count) resolve();
+      };
+    });
+    this.#signal(CONTROL.report, ++this.#reports);
+    const ended = this.done.then(({ kind }) => {
+      throw new IsolaError({
+        code: "vm-ended",
+        message: `saving the VM: it ended meanwhile (${kind}); nothing is saved`,
+      });
+    });
+    await Promise.race([all, ended]);
+    return states;
   }
 
   pressPowerButton(): void {
@@ -294,7 +360,7 @@ export class VirtualMachine implements Vm {
     return {
       instructions: (this.#control[CONTROL.retiredHigh] ?? 0) * 2 ** 32 + low,
       exits: this.#control[CONTROL.exits] ?? 0,
-      guestNanoseconds: this.#clock?.now() ?? 0,
+      guestNanoseconds: this.#machine?.clock.now() ?? 0,
       throttledMs: this.#throttledMs(),
       unimplemented: Object.fromEntries(this.#unimplemented),
       ...(this.#figures === undefined ? {} : { engine: this.#figures }),
@@ -333,6 +399,11 @@ export class VirtualMachine implements Vm {
 
   async #drain(board: Board): Promise<void> {
     for (;;) {
+      while (this.#held !== undefined && !this.#ended) {
+        await Promise.race([this.#held.promise, this.done.catch(() => undefined)]);
+      }
+      // What a saved state holds belongs to whoever restores it.
+      if (this.#held !== undefined) return;
       const bytes = board.serial.read();
       if (bytes.length === 0) return;
       await this.#output(bytes);
@@ -363,4 +434,42 @@ export class VirtualMachine implements Vm {
     this.#unimplemented.set(name, (this.#unimplemented.get(name) ?? 0) + 1);
     this.#trace(`unimplemented instruction ${name} ... at rip 0x${BigInt.asUintN(64, rip).toString(16)}`);
   }
+}
+
+/** Interrupt controllers outside of the board are not yet turned into the board's own state, nor back. */
+const outsideState = (action: string, engine: EngineName): IsolaError =>
+  new IsolaError({
+    code: "save-unsupported",
+    message: `${action} the VM: the ${engine} engine keeps its interrupt controllers to itself; wanted: --engine wasm`,
+  });
+
+const cpuModel = ({ cpu }: VmOptions): CpuModel => (cpu === undefined ? DEFAULT_CPU_MODEL : parseCpuModel(cpu));
+
+function boardConfig(options: VmOptions): BoardConfig {
+  const { memoryBytes, cpus = 1, disks = [], entropy = false, fwCfg, debugExit } = options;
+  return {
+    ramBytes: memoryBytes,
+    vcpus: cpus,
+    disks: disks.map(({ info }) => info),
+    entropy,
+    ...(fwCfg === undefined ? {} : { fwCfg }),
+    ...(debugExit === undefined ? {} : { debugExit }),
+  };
+}
+
+/** Puts the kernel and all that belongs to it into RAM; gives the boot processor's first state. */
+function loadGuest(options: VmOptions, vcpus: number, memory: GuestMemory, decompress: Decompress): Promise<CpuState> {
+  const { kernel, initrd, modules = [], commandLine } = options;
+  const tables = [...acpiTables({ vcpus }), ...mpTables({ vcpus })];
+  return loadKernel({
+    memory,
+    kernel,
+    modules,
+    commandLine,
+    decompress,
+    tables,
+    rsdp: tables[0]?.address ?? 0,
+    reserved: RESERVED_RANGES.map(({ start, end }) => ({ start, size: end - start })),
+    ...(initrd === undefined ? {} : { initrd }),
+  });
 }

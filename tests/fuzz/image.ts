@@ -281,5 +281,8 @@ export function startState(): CpuState {
     dr: [0n, 0n, 0n, 0n, 0xffff_0ff0n, 0x400n],
     msrs: new Map([[IA32_EFER, EFER]]),
     fx,
+    activity: "running",
+    interruptShadow: false,
+    nmiBlocked: false,
   };
 }

@@ -36,23 +36,42 @@ abstract class Console {
 
 /** A VM of this process. Disposing of it pulls its plug. */
 export class Guest extends Console {
-  readonly vm: Vm;
+  vm: Vm;
   readonly #pump = new InputPump({ hold: () => undefined });
 
   private constructor(options: VmOptions) {
     super();
     this.vm = createNodeVm(options);
-    this.vm.onOutput((bytes) => this.transcript.add(bytes));
+  }
+
+  async #run(vm: Vm): Promise<void> {
+    this.vm = vm;
+    vm.onOutput((bytes) => this.transcript.add(bytes));
+    const end = (how: string): void => {
+      if (this.vm === vm) this.transcript.end(how);
+    };
+    await vm.start();
+    this.#pump.attach(vm);
+    vm.done.then(
+      (result) => end(JSON.stringify(result)),
+      (error: unknown) => end(String(error)),
+    );
+  }
+
+  /** Goes on in another VM, which `next` makes of the present one. That is ended; its console is the next one's. */
+  async moveTo(next: (vm: Vm) => Promise<Vm>): Promise<void> {
+    const former = this.vm;
+    this.#pump.detach();
+    const made = await next(former);
+    this.vm = made;
+    former.stop();
+    await former.done;
+    await this.#run(made);
   }
 
   static async start(options: Omit<VmOptions, "engine">): Promise<Guest> {
     const guest = new Guest({ engine: ENGINE, ...options });
-    await guest.vm.start();
-    guest.#pump.attach(guest.vm);
-    guest.vm.done.then(
-      (result) => guest.transcript.end(JSON.stringify(result)),
-      (error: unknown) => guest.transcript.end(String(error)),
-    );
+    await guest.#run(guest.vm);
     return guest;
   }
 

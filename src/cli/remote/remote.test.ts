@@ -49,6 +49,9 @@ async function run(args: readonly string[], input = ""): Promise<Ran> {
   const host: CliHost = {
     streams: streams as unknown as CliHost["streams"],
     version: "0.0.0",
+    restoreVm: () => {
+      throw new Error("no VM of this process is restored");
+    },
     createVm: () => {
       throw new Error("no guest here");
     },

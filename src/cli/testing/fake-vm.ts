@@ -14,7 +14,7 @@
  */
 
 import { IsolaError } from "../../base/errors.ts";
-import type { TextScreen, Vm, VmOptions, VmResult, VmStats } from "../../machine/vm-contract.ts";
+import type { RestoreOptions, TextScreen, Vm, VmOptions, VmResult, VmStats } from "../../machine/vm-contract.ts";
 
 /** What the receiver takes before it must be read, as little as a real UART. */
 const RECEIVER_BYTES = 16;
@@ -106,6 +106,11 @@ export class FakeVm implements Vm {
   pressPowerButton(): void {}
   setCpuBudget(): void {}
 
+  /** Writes the text of its program. */
+  async save(sink: { write(bytes: Uint8Array): Promise<void> }): Promise<void> {
+    await sink.write(new TextEncoder().encode(this.#words.join(" ")));
+  }
+
   stats(): VmStats {
     return { instructions: 0, exits: 0, guestNanoseconds: 0, throttledMs: 0, unimplemented: {} };
   }
@@ -189,3 +194,9 @@ export class FakeVm implements Vm {
     return undefined;
   }
 }
+
+/** A fake machine that only tells how much memory the saved one has. */
+export const restoreFakeVm = ({ saved }: RestoreOptions): Vm => {
+  const kernel = new TextEncoder().encode(`print:restored-${saved.machine.config.ramBytes}`);
+  return new FakeVm({ memoryBytes: saved.machine.config.ramBytes, kernel, commandLine: "", engine: "wasm" });
+};

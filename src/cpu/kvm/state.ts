@@ -212,5 +212,9 @@ export function saveCpuState(vcpu: VcpuFile): CpuState {
     ],
     msrs,
     fx: new Uint8Array(xsave.buffer, xsave.byteOffset, FX_BYTES).slice(),
+    // What KVM_GET_VCPU_EVENTS and KVM_GET_MP_STATE would tell: no machine of this engine is saved yet.
+    activity: "running",
+    interruptShadow: false,
+    nmiBlocked: false,
   };
 }

@@ -137,10 +137,30 @@ export class PortableVcpu implements Vcpu {
     this.state = {
       load: (state) => {
         this.#view.load(state);
-        this.#stateReplaced();
+        this.#stateReplaced(state.pdptes !== undefined);
         this.#system.clockChanged();
+        this.#loadBetween(state);
       },
-      save: () => this.#view.save(),
+      save: () => ({ ...this.#view.save(), ...this.#saveBetween() }),
+    };
+  }
+
+  /** What stands between two instructions besides the registers. */
+  #loadBetween({ activity, interruptShadow, nmiBlocked, event }: CpuState): void {
+    this.#halted = activity !== "running";
+    this.#system.nmiBlocked = nmiBlocked;
+    this.#view.setLong(STATE.shadowRip, interruptShadow ? this.#view.long(STATE.rip) : NO_SHADOW);
+    if (event === undefined) return;
+    const { kind, vector, errorCode } = event;
+    if (kind === "nmi") this.#system.deliverNmi();
+    else this.#system.deliver(vector, errorCode, { external: kind === "interrupt", software: kind === "software" });
+  }
+
+  #saveBetween(): Pick<CpuState, "activity" | "interruptShadow" | "nmiBlocked"> {
+    return {
+      activity: this.#halted ? "halted" : "running",
+      interruptShadow: this.#shadowed || this.#view.long(STATE.shadowRip) === this.#view.long(STATE.rip),
+      nmiBlocked: this.#system.nmiBlocked,
     };
   }
 
@@ -469,7 +489,8 @@ export class PortableVcpu implements Vcpu {
     };
   }
 
-  #stateReplaced(): void {
+  /** `withPointers`: the state came with PAE's directory pointers. */
+  #stateReplaced(withPointers = false): void {
     this.#halted = false;
     this.#shadowed = false;
     this.#memory.bytes.fill(1, TLB.base, TLB.end);
@@ -479,7 +500,7 @@ export class PortableVcpu implements Vcpu {
     this.#words[TLB_LOG.count >> 2] = 0;
     this.#core.flushAll();
     this.#system.breakpoints.update();
-    this.#system.loadDirectoryPointers();
+    if (!withPointers) this.#system.loadDirectoryPointers();
     this.#viewChanged();
     this.#traces.clear();
   }

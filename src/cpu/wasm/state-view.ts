@@ -8,6 +8,7 @@
 
 import { BUSY, CONTROL_FIXED, CONTROL_WRITABLE, ES as SUMMARY_BIT, EXCEPTIONS } from "../../isa/float/x87-state.ts";
 import { AF, ARITHMETIC, CF, OF, PF, SF, VM, ZF } from "../../isa/flags.ts";
+import { XSAVE_HEADER_END } from "../../isa/cpuid.ts";
 import { EFER_LMA, MSRS } from "../../isa/msrs.ts";
 import {
   addressContext,
@@ -21,6 +22,7 @@ import {
   segmentField,
   X87_REGISTERS,
   XMM,
+  YMM_HIGH,
 } from "../../isa/state.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { resetState } from "../reset-state.ts";
@@ -129,6 +131,15 @@ const FX = {
 } as const;
 /** MXCSR bits that may be set; denormals-are-zero included. */
 export const MXCSR_MASK = 0xffff;
+
+/** The registers alone; what stands between two instructions besides is the vCPU's. */
+export type RegisterState = Omit<CpuState, "activity" | "interruptShadow" | "nmiBlocked" | "event">;
+
+const XCR0_AVX = 4;
+/** The header's first byte tells which components are in use. */
+const XSTATE_BV = 512;
+const YMM_BYTES = 256;
+const XSAVE_BYTES = XSAVE_HEADER_END + YMM_BYTES;
 
 export class StateView {
   /** The state area alone; offsets are those of isa/state.ts. */
@@ -420,7 +431,7 @@ export class StateView {
 
   // --- all of it ---
 
-  save(): CpuState {
+  save(): RegisterState {
     const gpr = Object.fromEntries(GPR_NAMES.map((name, i) => [name, this.gpr(i)])) as Record<GprName, bigint>;
     const segments = Object.fromEntries(
       SEGMENT_NAMES.map((name, i): [SegmentName, SegmentState] => [
@@ -458,12 +469,32 @@ export class StateView {
       ],
       msrs,
       fx,
+      ...((this.low(STATE.xcr0) & XCR0_AVX) === 0 ? {} : { xsave: this.#xsaveArea(fx) }),
+      pdptes: [this.long(STATE.pdpte0), this.long(STATE.pdpte1), this.long(STATE.pdpte2), this.long(STATE.pdpte3)],
     };
+  }
+
+  /** The standard format: all components that there are count as in use. */
+  #xsaveArea(fx: Uint8Array): Uint8Array {
+    const area = new Uint8Array(XSAVE_BYTES);
+    area.set(fx);
+    area[XSTATE_BV] = this.low(STATE.xcr0);
+    area.set(this.bytes.subarray(YMM_HIGH, YMM_HIGH + YMM_BYTES), XSAVE_HEADER_END);
+    return area;
+  }
+
+  /** The upper halves of YMM registers, zero where the area does not say that it holds any. */
+  #loadYmm(area: Uint8Array | undefined): void {
+    const high = this.bytes.subarray(YMM_HIGH, YMM_HIGH + YMM_BYTES);
+    const held = ((area?.[XSTATE_BV] ?? 0) & XCR0_AVX) !== 0;
+    if (held && area !== undefined && area.length >= XSAVE_BYTES) {
+      high.set(area.subarray(XSAVE_HEADER_END, XSAVE_BYTES));
+    } else high.fill(0);
   }
 
   /** Takes a whole state; MSRs that it does not name get their reset values. The engine's derived state (translations,
    * view, decode context) is the caller's to recompute. */
-  load(state: CpuState): void {
+  load(state: RegisterState): void {
     for (const [i, name] of GPR_NAMES.entries()) this.setGpr(i, state.gpr[name]);
     this.setLong(STATE.rip, state.rip);
     this.rflags = Number(state.rflags & 0x3f_ffffn);
@@ -497,7 +528,11 @@ export class StateView {
     this.#initializeContexts();
     // SS's DPL is the CPL, but a real-mode SS says nothing of it [SDM 3 §5.5].
     this.cpl = !this.protectedMode ? 0 : this.virtual8086 ? 3 : (this.attributes(SS) >> ATTRIBUTE.dplShift) & 3;
+    for (const [i, name] of (["pdpte0", "pdpte1", "pdpte2", "pdpte3"] as const).entries()) {
+      this.setLong(name, state.pdptes?.[i] ?? 0n);
+    }
     this.loadFx(state.fx);
+    this.#loadYmm(state.xsave);
     // What an image holds counts as in use, except that nothing is known of the upper halves.
     this.setLong(STATE.xinuse, 3n);
     this.setLow(STATE.fault, 0);

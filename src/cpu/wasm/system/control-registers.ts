@@ -14,7 +14,7 @@ import { loadDirectoryPointers, loadPageDirectory } from "./page-directory.ts";
 import type { SystemParts } from "./parts.ts";
 
 /** Bits of CR0 that are there; the others read as 0 and writes of their low half are ignored. */
-const CR0_BITS = (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG) >>> 0;
+export const CR0_BITS = (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG) >>> 0;
 
 /** Bits of CR4 by the feature without which they are reserved. */
 const CR4_BITS = [
@@ -42,7 +42,10 @@ const EFER_BITS = [
   [EFER_NXE, "nx"],
 ] as const;
 
-/** The bits whose features are there. */
+/** The bits that may be set where these features are there. */
+export const cr4Bits = (features: ReadonlySet<FeatureName>): number => bitsOf(CR4_BITS, features);
+export const eferBits = (features: ReadonlySet<FeatureName>): number => bitsOf(EFER_BITS, features);
+
 function bitsOf(table: readonly (readonly [number, FeatureName])[], features: ReadonlySet<FeatureName>): number {
   return table.reduce((mask, [bits, feature]) => (features.has(feature) ? mask | bits : mask), 0);
 }

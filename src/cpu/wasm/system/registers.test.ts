@@ -431,7 +431,13 @@ describe("the rest", () => {
     for (const [index, value] of state.msrs) assert.equal(saved.msrs.get(index), value, index.toString(16));
     const image = new DataView(state.fx.buffer);
     image.setUint32(28, 0xffff, true);
-    assert.deepEqual({ ...saved, msrs: undefined }, { ...state, msrs: undefined });
+    // What stands between two instructions is the vCPU's, not the registers'.
+    state.pdptes = [0x1001n, 0n, 0n, 0x2001n];
+    host.view.load(state);
+    assert.deepEqual(host.view.save().pdptes, state.pdptes);
+    delete state.pdptes;
+    const { activity: _activity, interruptShadow: _shadow, nmiBlocked: _blocked, ...registers } = state;
+    assert.deepEqual({ ...saved, msrs: undefined }, { ...registers, pdptes: [0n, 0n, 0n, 0n], msrs: undefined });
     host.view.load(saved);
     assert.deepEqual(host.view.save(), saved);
   });

@@ -20,9 +20,9 @@ import { farCall, farJump, farReturn } from "./far-transfers.ts";
 import { interruptReturn, type OperandBits } from "./interrupt-return.ts";
 import { MsrAccess } from "./msr-access.ts";
 import { enterNested } from "./nested-enter.ts";
-import { loadDirectoryPointers } from "./page-directory.ts";
 import { type EventSource, type SystemParts, systemParts } from "./parts.ts";
 import { checkPort, readPort, writePort } from "./ports.ts";
+import { loadDirectoryPointers } from "./page-directory.ts";
 import {
   accessRights,
   loadLocalDescriptorTable,
@@ -123,6 +123,9 @@ export class SystemUnit {
   get nmiBlocked(): boolean {
     return this.#nmiBlocked;
   }
+  set nmiBlocked(blocked: boolean) {
+    this.#nmiBlocked = blocked;
+  }
   /** Delivers a non-maskable interrupt. */
   deliverNmi(): void {
     this.#nmiBlocked = true;
@@ -171,7 +174,7 @@ export class SystemUnit {
     this.#parts.view.reset(this.#identify(1, 0).eax);
   }
 
-  /** To be called when the whole state was loaded: PAE's directory pointers are no part of it. */
+  /** To be called when a whole state was loaded that came without PAE's directory pointers. */
   loadDirectoryPointers(): void {
     loadDirectoryPointers(this.#parts, this.#parts.view.low(STATE.cr3));
   }
