@@ -341,10 +341,13 @@ export class Interpreter {
     };
     const repeat = () => {
       leaveForDebugger();
-      code.get(fuel);
-      code.i32(1);
-      code.op("i32.sub");
-      code.set(fuel);
+      // Iterations cost fuel but are one instruction: how many there are depends on what the TLB holds.
+      for (const local of [fuel, initialFuel]) {
+        code.get(local);
+        code.i32(1);
+        code.op("i32.sub");
+        code.set(local);
+      }
       outOfFuel();
       code.if();
       spendBefore();
