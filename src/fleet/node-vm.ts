@@ -5,6 +5,7 @@ import { decompress } from "../images/decompress/decompress.ts";
 import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
 import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
 import { createKvmEngine } from "./kvm-engine.ts";
+import { returnMemoryAfterStart } from "./memory-return.ts";
 import { workerThread } from "./worker-thread.ts";
 
 /** The portable engine looks up every millisecond, so nothing has to kick it. */
@@ -25,5 +26,11 @@ function portableEngine({ cpus }: EngineRequest): VmEngine {
 const createEngine = (request: EngineRequest): VmEngine =>
   request.name === "kvm" ? createKvmEngine(request) : portableEngine(request);
 
-export const createNodeVm: CreateVm = (options) => new VirtualMachine(options, { createEngine, decompress });
-export const restoreNodeVm: RestoreVm = (options) => new VirtualMachine(options, { createEngine, decompress });
+export const createNodeVm: CreateVm = (options) => {
+  returnMemoryAfterStart();
+  return new VirtualMachine(options, { createEngine, decompress });
+};
+export const restoreNodeVm: RestoreVm = (options) => {
+  returnMemoryAfterStart();
+  return new VirtualMachine(options, { createEngine, decompress });
+};

@@ -89,6 +89,8 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       OPENSSL_CONF: "/dev/null",
       TZ: "UTC",
       UV_THREADPOOL_SIZE: "1",
+      // As in bin/isola.js: threads that compile keep arenas otherwise.
+      MALLOC_ARENA_MAX: "1",
     };
     const launch: LaunchConfig = {
       listenPath: join(folder, VM_FILES.socket),

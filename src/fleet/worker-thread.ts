@@ -6,7 +6,7 @@ import type { VcpuThread } from "../machine/vm.ts";
 
 /** `envelope` adds to the start's message what the engine's own worker needs besides. */
 export function workerThread(script: URL, envelope: (start: VcpuThreadStart) => unknown): VcpuThread {
-  const worker = new Worker(script);
+  const worker = new Worker(script, { resourceLimits: { maxYoungGenerationSizeMb: 4 } });
   let ended = false;
   return {
     start: (message) => worker.postMessage(envelope(message)),

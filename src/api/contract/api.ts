@@ -51,7 +51,6 @@ export const apiOperations = {
   ...accessOperations,
 } as const;
 export type ApiOperations = typeof apiOperations;
-export type OperationName = keyof ApiOperations;
 export type ApiClient = Client<ApiOperations>;
 
 /** A client for isola's server; see client.ts. */
