@@ -256,7 +256,7 @@ export class PortableVcpu implements Vcpu {
         case EXIT.decode:
           this.exits.decode++;
           this.#decode();
-          looks = false;
+          looks = pace === undefined;
           break;
         case EXIT.fault:
           this.exits.fault++;
@@ -273,7 +273,7 @@ export class PortableVcpu implements Vcpu {
         case EXIT.compile:
           this.exits.compile++;
           this.#compile();
-          looks = false;
+          looks = pace === undefined;
           break;
         default:
           this.exits.poll++;
