@@ -155,7 +155,12 @@ function register(job: LongJob, options: Options, sliceSeed: number): void {
       return;
     }
     if (options.slice) {
-      const { result } = await runRecorded(job, sliceSeed % SEED_LIMIT, options.count ?? job.slice);
+      const count = options.count ?? job.slice;
+      if (count === 0) {
+        t.skip("it has no piece short enough for a slice");
+        return;
+      }
+      const { result } = await runRecorded(job, sliceSeed % SEED_LIMIT, count);
       assert.equal(result, "pass");
     } else {
       await runToTarget(job, options);
