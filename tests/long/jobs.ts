@@ -85,6 +85,16 @@ export const LONG_JOBS: readonly LongJob[] = [
     missing: () => undefined,
   },
   {
+    name: "nested-kvm",
+    about: "32-bit guests, Memtest86+, two processors, two guests at once on KVM, in a host that QEMU emulates",
+    target: 1,
+    chunk: 1,
+    slice: 0,
+    limitSeconds: 3600,
+    args: () => ["--test", "tests/long/nested-kvm.test.ts"],
+    missing: () => undefined,
+  },
+  {
     name: "fleet-faults",
     about:
       "kills of servers, of VMs' processes and of both during lifecycle operations; the record agrees with reality",

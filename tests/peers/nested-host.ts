@@ -3,6 +3,7 @@
  * with kvm-amd runs on it, and isola's own image (src/appliance) is process 1, running a command of the test's.
  */
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -130,4 +131,19 @@ function boot(directory: string, { seconds, processors = 1 }: NestedRun): Promis
       resolve(text.replaceAll("\r", ""));
     });
   });
+}
+
+/** What to run of Node's, before the names of test files. */
+export const NESTED_TEST = ["--test", "--test-isolation=none", "--test-reporter=tap"];
+const SHOWN_CHARACTERS = 6000;
+
+/** Runs tests on KVM there; fails with the end of the host's console. */
+export async function nestedPasses(run: NestedRun): Promise<void> {
+  const environment = { ISOLA_TEST_ENGINE: "kvm", ISOLA_TEST_PATIENCE: "300", ...run.environment };
+  const { status, console } = await runNested({ ...run, environment });
+  assert.equal(
+    status,
+    0,
+    `the nested run gave ${status}; its console ended with:\n${console.slice(-SHOWN_CHARACTERS)}`,
+  );
 }
