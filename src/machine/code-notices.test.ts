@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { quietHost } from "../cpu/quiet-host.ts";
 import { flatSegment, FLAT_CODE32, FLAT_DATA, resetState } from "../cpu/reset-state.ts";
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
 import { SharedLock } from "../devices/lock.ts";
@@ -21,17 +22,7 @@ const make = () => {
   const memory = GuestMemory.create(4 * 2 ** 20);
   let kicks = 0;
   const dma = new EngineDma({ memory, notices, lock, kick: () => kicks++ });
-  const vcpu = new PortableVcpu(memory, {
-    bus: { readPort: () => 0, writePort() {}, readMmio: () => 0, writeMmio() {} },
-    interrupts: {
-      pending: () => false,
-      acknowledge: () => 0,
-      readMsr: () => undefined,
-      writeMsr: () => false,
-      taskPriority: 0,
-    },
-    clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
-  });
+  const vcpu = new PortableVcpu(memory, quietHost());
   /** Runs what lies at CODE; gives EAX. */
   const run = (): number => {
     const state = resetState();

@@ -2,6 +2,7 @@
 
 import { FEATURES, type FeatureName } from "../../src/isa/cpuid-features.ts";
 import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
+import { quietHost } from "../../src/cpu/quiet-host.ts";
 import type { Vcpu, VcpuHost } from "../../src/cpu/vcpu.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
 import {
@@ -46,24 +47,12 @@ export class InterpreterEngine implements Ring3Engine {
     this.#ram = this.#memory.bytes.subarray(offset, offset + RAM_BYTES);
     this.#writer = new BatchWriter(this.#ram);
     writeSystem(this.#ram);
-    this.#vcpu = create(this.#memory, {
-      bus: {
-        readPort: () => 0,
-        writePort: (port) => {
-          if (port === DONE_PORT) this.#done = true;
-        },
-        readMmio: () => 0,
-        writeMmio: () => {},
-      },
-      interrupts: {
-        pending: () => false,
-        acknowledge: () => 0,
-        readMsr: () => undefined,
-        writeMsr: () => false,
-        taskPriority: 0,
-      },
-      clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
-    });
+    this.#vcpu = create(
+      this.#memory,
+      quietHost((port) => {
+        if (port === DONE_PORT) this.#done = true;
+      }),
+    );
   }
 
   run(batch: Batch): BatchResult {

@@ -9,6 +9,25 @@ import { CpioWriter } from "../../src/images/cpio.ts";
 import { readDeb } from "../../src/images/deb.ts";
 import { cached } from "./cached.ts";
 
+/**
+ * An /init that mounts what programs expect, prints `ready`, runs `shell` over the console without a terminal on its
+ * output, so that it shows neither prompt nor line editing, and powers off.
+ */
+export function shellInit(ready: string, shell: string): string {
+  return `#!/bin/busybox sh
+export PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 LC_ALL=C HOME=/tmp
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs devtmpfs /dev
+busybox mount -t tmpfs tmpfs /tmp
+cd /tmp
+busybox stty -echo -onlcr -icrnl </dev/console
+echo "${ready}"
+${shell} </dev/console 2>&1 | busybox cat
+busybox poweroff -f
+`;
+}
+
 export interface Recipe {
   /** Of the file in the cache. */
   readonly name: string;

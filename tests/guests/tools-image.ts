@@ -5,7 +5,7 @@
  * Its console is a shell without prompt and echo that reads commands line by line; `ToolsGuest` speaks to it.
  */
 
-import { debianInitramfs } from "./debian-initramfs.ts";
+import { debianInitramfs, shellInit } from "./debian-initramfs.ts";
 
 const PROGRAMS = [
   "busybox-static",
@@ -27,19 +27,7 @@ const USELESS_FILE =
 /** The useful ones among coreutils, which is large. */
 const COREUTILS = /^usr\/bin\/(base64|cat|cmp|cut|dd|head|mkdir|od|rm|seq|sha256sum|sort|tail|test|tr|uniq|wc)$/;
 
-const INIT = `#!/bin/busybox sh
-export PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 LC_ALL=C HOME=/tmp
-busybox mount -t proc proc /proc
-busybox mount -t sysfs sysfs /sys
-busybox mount -t devtmpfs devtmpfs /dev
-busybox mount -t tmpfs tmpfs /tmp
-cd /tmp
-busybox stty -echo -onlcr -icrnl </dev/console
-echo "tools ready"
-# Without a terminal on its output the shell is not interactive: neither prompt nor line editing.
-dash -s </dev/console 2>&1 | busybox cat
-busybox poweroff -f
-`;
+const INIT = shellInit("tools ready", "dash -s");
 
 /** The initramfs, made at the first call on this machine. */
 export function toolsInitramfs(): Promise<Uint8Array> {

@@ -5,13 +5,13 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
-import { KVM_REGS, KVM_SREGS } from "../../src/cpu/kvm/abi.ts";
 import { KICK, Kicker } from "../../src/cpu/kvm/kick.ts";
 import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { createInterrupts, KvmInterrupts } from "../../src/cpu/kvm/kvm-interrupts.ts";
 import { probeKvm } from "../../src/cpu/kvm/probe.ts";
 import { linuxSys } from "../../src/sys/linux.ts";
 import type { KickWork } from "./kick-worker.ts";
+import { startAt } from "./real-mode.ts";
 
 const present = !(probeKvm(linuxSys()).reason ?? "").startsWith("open /dev/kvm");
 if (!present) console.log("KVM engine tests not run: /dev/kvm does not open here");
@@ -33,14 +33,7 @@ function machine(code: readonly number[]) {
   vm.setMemory({ slot: 0, guestPhysical: 0, sizeBytes: 65536, address: sys.addressOf(memory.buffer) });
   const vcpu = stack.use(vm.createVcpu(0));
   vcpu.setCpuid(kvm.supportedCpuid());
-  vcpu.readSregs();
-  vcpu.sregs.setBigUint64(KVM_SREGS.offset.cs, 0n, true);
-  vcpu.sregs.setUint16(KVM_SREGS.offset.cs + 12, 0, true);
-  vcpu.writeSregs();
-  vcpu.readRegs();
-  vcpu.regs.setBigUint64(KVM_REGS.offset.rip, BigInt(CODE), true);
-  vcpu.regs.setBigUint64(KVM_REGS.offset.rflags, 2n, true);
-  vcpu.writeRegs();
+  startAt(vcpu, CODE);
   return { sys, vm, vcpu, memory, dispose: () => stack.dispose() };
 }
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KVM_EXIT, KVM_REGS, KVM_RUN_IO, KVM_SREGS } from "../../src/cpu/kvm/abi.ts";
+import { KVM_EXIT, KVM_RUN_IO } from "../../src/cpu/kvm/abi.ts";
 import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { linuxSys } from "../../src/sys/linux.ts";
 import { CaseMaker, type TestCase, toBatch } from "../fuzz/cases.ts";
@@ -10,6 +10,7 @@ import { exceptionText } from "../fuzz/compare.ts";
 import { CODE_ADDRESS } from "../fuzz/image.ts";
 import { KvmEngine } from "../fuzz/kvm-engine.ts";
 import { BLOCK, NO_EXCEPTION, WINDOW_HIGH, WINDOW_READ_ONLY } from "../fuzz/layout.ts";
+import { startAt } from "./real-mode.ts";
 
 function unavailable(): string | false {
   try {
@@ -33,14 +34,7 @@ test("real-mode code in a shared WebAssembly memory writes to a port and halts",
   vm.setMemory({ slot: 0, guestPhysical: 0, sizeBytes: 65536, address: sys.addressOf(memory.buffer) });
   using vcpu = vm.createVcpu(0);
   vcpu.setCpuid(kvm.supportedCpuid());
-  vcpu.readSregs();
-  vcpu.sregs.setBigUint64(KVM_SREGS.offset.cs, 0n, true);
-  vcpu.sregs.setUint16(KVM_SREGS.offset.cs + 12, 0, true);
-  vcpu.writeSregs();
-  vcpu.readRegs();
-  vcpu.regs.setBigUint64(KVM_REGS.offset.rip, 0x1000n, true);
-  vcpu.regs.setBigUint64(KVM_REGS.offset.rflags, 2n, true);
-  vcpu.writeRegs();
+  startAt(vcpu, 0x1000);
   assert.equal(vcpu.enter(), KVM_EXIT.IO);
   assert.equal(vcpu.run.getUint16(KVM_RUN_IO.port, true), 0x10);
   const data = Number(vcpu.run.getBigUint64(KVM_RUN_IO.dataOffset, true));

@@ -3,16 +3,10 @@
 import { FakeFleet } from "../../api/testing/fake-fleet.ts";
 import { launch } from "../launch.ts";
 import { serveFleet } from "../remote/serve.ts";
-import { FakeImages } from "./fake-images.ts";
-import { FakeVm, restoreFakeVm } from "./fake-vm.ts";
+import { FAKE_HOST } from "./fake-host.ts";
 
 await launch({
-  streams: process,
-  version: "0.0.0",
-  createVm: (options) => new FakeVm(options),
-  chooseEngine: () => ({ engine: "wasm" }),
-  restoreVm: restoreFakeVm,
-  openStore: () => new FakeImages(),
+  ...FAKE_HOST,
   serve: async (options) => {
     const { mkdirSync } = await import("node:fs");
     mkdirSync(options.stateFolder, { recursive: true });

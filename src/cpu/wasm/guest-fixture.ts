@@ -1,6 +1,7 @@
 /** A small guest for tests of the engine: 4 MiB, 64-bit mode in ring 0, no interrupts. */
 
 import { GuestMemory } from "../../memory/guest-memory.ts";
+import { quietHost } from "../quiet-host.ts";
 import { FLAT_CODE64, FLAT_DATA, flatSegment, MSR, resetState } from "../reset-state.ts";
 import type { CpuState } from "../vcpu.ts";
 import { type PortableOptions, PortableVcpu } from "./portable-vcpu.ts";
@@ -18,25 +19,11 @@ export class Guest {
   readonly vcpu: PortableVcpu;
 
   constructor(options: PortableOptions = {}) {
-    this.vcpu = new PortableVcpu(
-      this.memory,
-      {
-        bus: { readPort: () => 0, writePort: () => {}, readMmio: () => 0, writeMmio: () => {} },
-        interrupts: {
-          pending: () => false,
-          acknowledge: () => 0,
-          readMsr: () => undefined,
-          writeMsr: () => false,
-          taskPriority: 0,
-        },
-        clock: { now: () => 0, tscHz: 1e9, bootTime: 0n },
-      },
-      {
-        onUndefined: (bytes) =>
-          this.undefined.push(Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")),
-        ...options,
-      },
-    );
+    this.vcpu = new PortableVcpu(this.memory, quietHost(), {
+      onUndefined: (bytes) =>
+        this.undefined.push(Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")),
+      ...options,
+    });
     const table = new DataView(
       this.memory.slice(TABLES, 0x2000)?.buffer ?? new ArrayBuffer(0),
       this.memory.offsetOf(TABLES, 1),

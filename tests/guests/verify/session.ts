@@ -5,24 +5,13 @@
 
 import assert from "node:assert/strict";
 import { ImageStore } from "../../../src/images/store.ts";
-import { debianInitramfs } from "../debian-initramfs.ts";
+import { debianInitramfs, shellInit } from "../debian-initramfs.ts";
 import { Guest, MIB } from "../guest.ts";
 
 const MEMORY_BYTES = 512 * MIB;
 const BOOT_SECONDS = 300;
 
-const INIT = `#!/bin/busybox sh
-export PATH=/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 LC_ALL=C HOME=/tmp
-busybox mount -t proc proc /proc
-busybox mount -t sysfs sysfs /sys
-busybox mount -t devtmpfs devtmpfs /dev
-busybox mount -t tmpfs tmpfs /tmp
-cd /tmp
-busybox stty -echo -onlcr -icrnl </dev/console
-echo "ready"
-busybox sh </dev/console 2>&1 | busybox cat
-busybox poweroff -f
-`;
+const INIT = shellInit("ready", "busybox sh");
 
 /** Python's test modules, and what they read. */
 const PYTHON_TESTS =

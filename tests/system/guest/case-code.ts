@@ -3,29 +3,12 @@
  * own labels. Logging changes no register and no flag.
  */
 
+import { GPR_NAMES, type GprName } from "../../../src/cpu/vcpu.ts";
 import { type AsmOperand, type Assembler, label, type Memory, mem } from "../../../src/isa/assembler.ts";
 import type { Size } from "../../../src/isa/encode.ts";
 import { ALIAS, IDT, VARIABLE, VARIABLES } from "./layout.ts";
 import { gate } from "./tables.ts";
 
-export const GPRS = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-] as const;
 const NAME_BYTES = 8;
 
 /** Memory at a fixed address below 2 GiB. */
@@ -228,8 +211,8 @@ export class CaseCode {
       .mov(at(VARIABLE.resume + this.#alias), "rax");
   }
   /** Exceptions log these registers too. */
-  logOnFault(...names: (typeof GPRS)[number][]): this {
-    const mask = names.reduce((sum, name) => sum | (1 << GPRS.indexOf(name)), 0);
+  logOnFault(...names: GprName[]): this {
+    const mask = names.reduce((sum, name) => sum | (1 << GPR_NAMES.indexOf(name)), 0);
     return this.mov(at(VARIABLE.registers + this.#alias, 32), mask);
   }
   /** Exceptions log vector, error code and CR2 alone. */

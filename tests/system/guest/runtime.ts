@@ -8,7 +8,8 @@
 import { Assembler, mem } from "../../../src/isa/assembler.ts";
 import { RF } from "../../../src/isa/flags.ts";
 import { elfOf } from "../../../src/machine/boot/sample-kernels.ts";
-import { at, by, CaseCode, GPRS } from "./case-code.ts";
+import { GPR_NAMES } from "../../../src/cpu/vcpu.ts";
+import { at, by, CaseCode } from "./case-code.ts";
 import {
   ALIAS,
   CR0_BASE,
@@ -135,7 +136,7 @@ function start(asm: Assembler): void {
 function exceptionHandler(asm: Assembler): void {
   const code = new CaseCode(asm, "exception");
   asm.label("exception").emit("CLD");
-  for (const [i, register] of GPRS.entries()) if (i !== 0) asm.mov(at(VARIABLE.gpr + i * 8), register);
+  for (const [i, register] of GPR_NAMES.entries()) if (i !== 0) asm.mov(at(VARIABLE.gpr + i * 8), register);
   asm.mov(at(VARIABLE.vector), "rax").mov("rsi", "rsp").mov("ecx", "eax");
   code.log("v", "rax");
   asm.emit("CMP", "eax", 32).emit("JAE", "plain").mov("eax", ERROR_CODES).emit("BT", "eax", "ecx");
@@ -167,7 +168,7 @@ function exceptionHandler(asm: Assembler): void {
   asm.emit("ADD", "rsi", 40);
   code.log("h", "rsi");
   asm.label("registers");
-  for (const [i, register] of GPRS.entries()) {
+  for (const [i, register] of GPR_NAMES.entries()) {
     asm.emit("BT", at(VARIABLE.registers, 32), i).emit("JAE", `without${i}`);
     asm.mov("rbx", at(VARIABLE.gpr + i * 8));
     code.log(register, "rbx");
@@ -232,7 +233,7 @@ function runner(asm: Assembler, count: number): void {
     .emit("PUSH", 2);
   asm.emit("PUSH", SELECTOR.userCode | 3).emit("PUSH", "rax");
   asm.label("enter");
-  for (const register of GPRS) if (register !== "rsp") asm.mov(register, 0);
+  for (const register of GPR_NAMES) if (register !== "rsp") asm.mov(register, 0);
   asm.emit("IRET", { size: 64 });
 
   // The end of a case: in 64-bit mode, ring 0, whatever else.

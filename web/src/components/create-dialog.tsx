@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { HostInventory } from "../../../src/fleet/contract.ts";
-import { DEFAULT_SHARES, RESTART_POLICIES, type VmSpecInput } from "../../../src/fleet/vm-spec.ts";
+import { DEFAULT_SHARES, type VmSpecInput } from "../../../src/fleet/vm-spec.ts";
 import { type Draft, cpuAllocation, diskAllocation, memoryAllocation } from "../allocation.ts";
 import { client, images, refresh, select, vms } from "../fleet-store.ts";
 import { formatBytes, formatPercent } from "../format.ts";
@@ -11,6 +11,7 @@ import { type Failure, failureOf } from "../server.ts";
 import { AllocationBar } from "./allocation-bar.tsx";
 import { Dialog } from "./dialog.tsx";
 import { Problem } from "./problem.tsx";
+import { type RestartPolicy, RestartPolicySelect } from "./restart-policy.tsx";
 
 const MIB = 2 ** 20;
 /** How long the fields must rest before the server is asked. */
@@ -24,7 +25,7 @@ interface Fields {
   readonly reservationPercent: string;
   readonly capPercent: string;
   readonly diskMib: string;
-  readonly restart: (typeof RESTART_POLICIES)[number];
+  readonly restart: RestartPolicy;
   readonly autostart: boolean;
   readonly start: boolean;
 }
@@ -172,21 +173,7 @@ export function CreateDialog({ host, onClose }: { host: HostInventory; onClose: 
           {number("CPU reservation, %", "reservationPercent", 0)}
           {number("CPU cap, % (empty: none)", "capPercent", 1)}
           {number("Disk, MiB (0: none)", "diskMib", 0)}
-          <label>
-            After it ended
-            <select
-              value={fields.restart}
-              onChange={(event) =>
-                put({ restart: RESTART_POLICIES.find((each) => each === event.currentTarget.value) ?? "no" })
-              }
-            >
-              {RESTART_POLICIES.map((each) => (
-                <option key={each} value={each}>
-                  {each === "no" ? "leave it off" : `restart: ${each}`}
-                </option>
-              ))}
-            </select>
-          </label>
+          <RestartPolicySelect value={fields.restart} onChange={(restart) => put({ restart })} />
           <label class="check">
             <input
               type="checkbox"

@@ -3,10 +3,10 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { VmStatus } from "../../../src/fleet/contract.ts";
-import { RESTART_POLICIES } from "../../../src/fleet/vm-spec.ts";
 import { client, refresh } from "../fleet-store.ts";
 import { type Failure, failureOf } from "../server.ts";
 import { Problem } from "./problem.tsx";
+import { RestartPolicySelect } from "./restart-policy.tsx";
 
 /** An empty field is "no limit". */
 const numberOrNull = (text: string): number | null => (text.trim() === "" ? null : Number(text));
@@ -80,19 +80,7 @@ export function Settings({ vm }: { vm: VmStatus }): JSX.Element {
         CPU cap, % (empty: none)
         <input type="number" min={1} value={cap} onInput={(event) => setCap(event.currentTarget.value)} />
       </label>
-      <label>
-        After it ended
-        <select
-          value={policy}
-          onChange={(event) => setPolicy(RESTART_POLICIES.find((each) => each === event.currentTarget.value) ?? "no")}
-        >
-          {RESTART_POLICIES.map((each) => (
-            <option key={each} value={each}>
-              {each === "no" ? "leave it off" : `restart: ${each}`}
-            </option>
-          ))}
-        </select>
-      </label>
+      <RestartPolicySelect value={policy} onChange={setPolicy} />
       <label class="check">
         <input type="checkbox" checked={autostart} onChange={(event) => setAutostart(event.currentTarget.checked)} />
         Start it with the server
