@@ -45,6 +45,32 @@ function consoleUntil(connection: Connection, vm: string, wanted: RegExp, type?:
   });
 }
 
+test("the screen is looked at and keys are pressed by those who may", async () => {
+  const { api } = local;
+  await api.createVm({ body: { name: "vga", image: "debian" } });
+  assert.deepEqual(await api.getScreen({ vm: "vga" }), { screen: null });
+  const off = await refusalOf(api.pressKeys({ vm: "vga", body: { keys: ["a"] } }));
+  assert.deepEqual([off.problem.status, off.code], [409, "illegal-transition"]);
+  await api.startVm({ vm: "vga" });
+  await api.pressKeys({ vm: "vga", body: { text: "top\r" } });
+  assert.deepEqual((await api.getScreen({ vm: "vga" })).screen?.lines, ["typed: top\r"]);
+  for (const body of [
+    {},
+    { text: "" },
+    { text: "a".repeat(257) },
+    { keys: ["f13"] },
+    { keys: [] },
+    { text: "a", keys: ["a"] },
+  ]) {
+    assert.equal((await refusalOf(api.pressKeys({ vm: "vga", body: body as never }))).problem.status, 422);
+  }
+  const reader = served.as({ scope: "read" });
+  assert.equal((await reader.api.getScreen({ vm: "vga" })).screen?.columns, 80);
+  const refused = await refusalOf(reader.api.pressKeys({ vm: "vga", body: { keys: ["a"] } }));
+  assert.equal(refused.problem.status, 403);
+  await api.removeVm({ vm: "vga", query: { force: true } });
+});
+
 test("two VMs are created, started, seen, typed to and removed", async () => {
   const { api } = local;
   const created = await api.createVm({ body: { name: "one", image: "debian", memoryBytes: "128M" } });

@@ -3,8 +3,9 @@
  * the last one is printed as text at the end, on a terminal or not. What the guest sends on its serial port is dropped.
  */
 
+import { keyCodes } from "../machine/key-codes.ts";
+import { paintedRows } from "../machine/painted-screen.ts";
 import { screenText, type Vm } from "../machine/vm-contract.ts";
-import { keyCodes } from "./key-codes.ts";
 import { ScreenPainter } from "./screen-painter.ts";
 import { type GuestConsole, Terminal, type TerminalEvents, type TerminalStreams } from "./terminal.ts";
 
@@ -99,7 +100,9 @@ export class ScreenConsole implements GuestConsole {
     // A slow terminal misses frames.
     if (this.#vm === undefined || stdout.writableLength > 0) return;
     if (performance.now() > this.#statusEnds) this.#painter.status = "";
-    const painted = this.#painter.paint(this.#vm.screen(), { columns: stdout.columns, rows: stdout.rows });
+    const screen = this.#vm.screen();
+    const picture = screen && { rows: paintedRows(screen, stdout.columns), cursor: screen.cursor };
+    const painted = this.#painter.paint(picture, { columns: stdout.columns, rows: stdout.rows });
     if (painted !== "") stdout.write(painted);
   };
 }

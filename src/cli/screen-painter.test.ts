@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { paintedRows } from "../machine/painted-screen.ts";
 import type { TextScreen } from "../machine/vm-contract.ts";
 import { ScreenPainter, type TerminalSize } from "./screen-painter.ts";
 
@@ -9,7 +10,9 @@ const SIZE = { columns: 80, rows: 24 };
 
 /** What is painted, with ⎋ for each escape. */
 const shown = (painter: ScreenPainter, screen: TextScreen | undefined, size: TerminalSize): string =>
-  painter.paint(screen, size).replaceAll("\x1b", "⎋");
+  painter
+    .paint(screen && { rows: paintedRows(screen, size.columns), cursor: screen.cursor }, size)
+    .replaceAll("\x1b", "⎋");
 
 function screen(lines: readonly string[], more: Partial<TextScreen> = {}): TextScreen {
   const characters = new Uint8Array(COLUMNS * ROWS).fill(0x20);

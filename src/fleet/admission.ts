@@ -3,9 +3,9 @@
  * and who holds the rest. RAM and processor reservations are held by VMs that are on, disks by all that exist.
  */
 
-import { formatSize } from "../base/size.ts";
 import type { CpuPool, Quota, Shortage } from "./contract.ts";
 import { FleetError } from "./fleet-error.ts";
+import { describeShortage } from "./shortage.ts";
 import { PERCENT_PER_PROCESSOR, type VmSpec } from "./vm-spec.ts";
 
 export interface Capacity {
@@ -34,22 +34,18 @@ export const reservedBytes = ({ memoryBytes, memoryReservationBytes }: VmSpec): 
 export const limitBytes = ({ memoryBytes }: VmSpec): number => memoryBytes + PROCESS_BYTES;
 export const diskBytes = ({ disks }: VmSpec): number => disks.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
 
-const HOLDERS_SHOWN = 5;
-
 interface Question {
   readonly resource: Shortage["resource"];
-  readonly what: string;
   readonly where: string;
   readonly total: number;
   readonly others: readonly Tenant[];
   readonly amount: (spec: VmSpec) => number;
-  readonly format: (amount: number) => string;
   readonly code: "no-resources" | "quota-exceeded";
   readonly wayOut: string;
 }
 
 function demand(action: string, spec: VmSpec, question: Question): void {
-  const { resource, what, where, total, others, amount, format, code, wayOut } = question;
+  const { resource, where, total, others, amount, code, wayOut } = question;
   const asked = amount(spec);
   const holders = others
     .map((tenant) => ({ name: tenant.spec.name, amount: amount(tenant.spec) }))
@@ -57,19 +53,13 @@ function demand(action: string, spec: VmSpec, question: Question): void {
     .sort((a, b) => b.amount - a.amount);
   const free = Math.max(0, total - holders.reduce((sum, holder) => sum + holder.amount, 0));
   if (asked <= free) return;
-  const shown = holders.slice(0, HOLDERS_SHOWN).map((holder) => `${holder.name} ${format(holder.amount)}`);
-  if (holders.length > HOLDERS_SHOWN) shown.push(`${holders.length - HOLDERS_SHOWN} more`);
-  const held = shown.length === 0 ? "" : `, held: ${shown.join(", ")}`;
   const details: Shortage = { resource, where, asked, free, total, holders };
   throw new FleetError({
     code,
-    message: `cannot ${action} ${spec.name}: it asks for ${format(asked)} of ${what}, ${format(free)} of ${format(total)} is free in ${where}${held}; ${wayOut}`,
+    message: `cannot ${action} ${spec.name}: it ${describeShortage(details)}; ${wayOut}`,
     details,
   });
 }
-
-const percent = (value: number): string => `${Math.round(value * 10) / 10} % of a processor`;
-const size = (bytes: number): string => formatSize(Math.round(bytes));
 
 /** Room for `spec`, which may be one of `tenants` in its old form: that one does not count. */
 export interface Request {
@@ -88,19 +78,16 @@ export function admitExistence(request: Request, capacity: Capacity, quota: Quot
   const ask = (question: Question): void => demand(action, spec, question);
   const limited = { code: "quota-exceeded", wayOut: "raise the project's quota, or remove what it holds" } as const;
   if (quota?.vms !== null && quota?.vms !== undefined) {
-    const format = (count: number): string => `${count}`;
     ask({
       resource: "vms",
-      what: "VMs",
       where: project,
       total: quota.vms,
       others: mates,
       amount: () => 1,
-      format,
       ...limited,
     });
   }
-  const disk = { resource: "disk", what: "disk space", amount: diskBytes, format: size } as const;
+  const disk = { resource: "disk", amount: diskBytes } as const;
   if (quota?.diskBytes !== null && quota?.diskBytes !== undefined) {
     ask({ ...disk, where: project, total: quota.diskBytes, others: mates, ...limited });
   }
@@ -136,14 +123,12 @@ export function admitRun(
   const stop = { code: "no-resources", wayOut: "stop one of them, or ask for less" } as const;
   const cpu = {
     resource: "cpu-reservation",
-    what: "reserved processor time",
     amount: (one: VmSpec) => one.cpu.reservationPercent,
-    format: percent,
   } as const;
   if (quota?.memoryBytes !== null && quota?.memoryBytes !== undefined) {
     const amount = (one: VmSpec): number => one.memoryBytes;
     const total = quota.memoryBytes;
-    ask({ resource: "memory", what: "memory", where: project, total, others: mates, amount, format: size, ...limited });
+    ask({ resource: "memory", where: project, total, others: mates, amount, ...limited });
   }
   if (quota?.cpuReservationPercent !== null && quota?.cpuReservationPercent !== undefined) {
     ask({ ...cpu, where: project, total: quota.cpuReservationPercent, others: mates, ...limited });
@@ -151,22 +136,18 @@ export function admitRun(
   const { hostname, memoryBytes, overcommit } = capacity;
   ask({
     resource: "memory-reservation",
-    what: "reserved memory (with what its process needs)",
     where: hostname,
     total: memoryBytes,
     others,
     amount: reservedBytes,
-    format: size,
     ...stop,
   });
   ask({
     resource: "memory",
-    what: overcommit === 1 ? "memory" : `memory (overcommitted ${overcommit} times)`,
-    where: hostname,
+    where: overcommit === 1 ? hostname : `${hostname} (overcommitted ${overcommit} times)`,
     total: memoryBytes * overcommit,
     others,
     amount: limitBytes,
-    format: size,
     ...stop,
   });
   ask({

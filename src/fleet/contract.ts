@@ -7,7 +7,8 @@
  */
 
 import { z } from "zod";
-import type { Screen } from "./control-protocol.ts";
+import { namedKey } from "../machine/key-codes.ts";
+import { type Screen, screenSchema } from "./control-protocol.ts";
 import { VM_OPERATIONS, VM_STATES } from "./lifecycle.ts";
 import { nameSchema, sizeSchema, vmSpecSchema, type VmSpecInput, type VmUpdate } from "./vm-spec.ts";
 
@@ -64,6 +65,35 @@ export const barrierSchema = z.object({
   detail: z.string().meta({ description: "how, or why not" }),
 });
 export type Barrier = z.infer<typeof barrierSchema>;
+
+export { screenSchema };
+
+const KEY_EXAMPLES =
+  "a character, enter, esc, f1, up, ..., with ctrl-, alt- or shift- before it, as in ctrl-alt-delete";
+/** What is typed on a guest's keyboard, which has the US layout. */
+export const keyPressesSchema = z.union([
+  z.strictObject({
+    text: z
+      .string()
+      .min(1)
+      .max(256)
+      .meta({ description: "as a terminal sends it: characters, control characters, escape sequences of xterm" }),
+  }),
+  z.strictObject({
+    keys: z
+      .array(
+        z
+          .string()
+          .min(1)
+          .max(32)
+          .refine((name) => namedKey(name) !== undefined, `no such key; wanted: ${KEY_EXAMPLES}`),
+      )
+      .min(1)
+      .max(64)
+      .meta({ description: `keys by name: ${KEY_EXAMPLES}` }),
+  }),
+]);
+export type KeyPresses = z.infer<typeof keyPressesSchema>;
 
 export const vmStatusSchema = z.object({
   id: idSchema,
@@ -315,8 +345,8 @@ export interface Fleet {
   console(vm: string, listener: ConsoleListener, options?: { replayBytes?: number }): Promise<ConsoleAttachment>;
   /** What the guest's VGA shows in text mode, a line each; null where it is in graphics or the VM is off. */
   screen(vm: string): Promise<Screen | null>;
-  /** Presses keys of the guest's keyboard: bytes of scan code set 1. */
-  typeKeys(vm: string, codes: Uint8Array): Promise<void>;
+  /** Presses keys of the guest's keyboard, each released before the next; a guest that is slow to read finds them later. */
+  pressKeys(vm: string, keys: KeyPresses): Promise<void>;
   /** The console's kept text, also of a VM that is off: its last 1 MiB at the most, over restarts. */
   log(vm: string, options?: { tailBytes?: number }): Promise<Uint8Array>;
   /** Samples after `since` (ISO time), oldest first; ten minutes are kept. */

@@ -12,9 +12,19 @@ export const VM_PROCESS_STATES = ["starting", "running", "paused", "stopping"] a
 export type VmProcessState = (typeof VM_PROCESS_STATES)[number];
 
 /** What a VGA in text mode shows. */
-export const screenSchema = z.object({ columns: z.int(), rows: z.int(), lines: z.array(z.string()) });
+export const screenSchema = z.object({
+  columns: z.int(),
+  rows: z.int(),
+  lines: z.array(z.string()).meta({ description: "the text, a string each row, without the spaces at its end" }),
+  painted: z
+    .array(z.string())
+    .meta({ description: "the same in colour, in full width: what a terminal prints [ECMA-48, SGR]" }),
+  cursor: z.object({ column: z.int(), row: z.int() }).nullable().meta({ description: "null: it is not shown" }),
+});
 export type Screen = z.infer<typeof screenSchema>;
 
+/** Bytes of the keyboard in one request. */
+export const MAX_KEY_CODES = 1024;
 const requestId = { id: z.int() };
 export const controlRequestSchema = z.discriminatedUnion("do", [
   z.object({ ...requestId, do: z.literal("hello"), secret: z.string() }),
@@ -32,7 +42,7 @@ export const controlRequestSchema = z.discriminatedUnion("do", [
   /** Answered by a screen beside the report. */
   z.object({ ...requestId, do: z.literal("screen") }),
   /** Bytes of scan code set 1. */
-  z.object({ ...requestId, do: z.literal("keys"), codes: z.array(z.int().min(0).max(255)).max(1024) }),
+  z.object({ ...requestId, do: z.literal("keys"), codes: z.array(z.int().min(0).max(255)).max(MAX_KEY_CODES) }),
   z.object({ ...requestId, do: z.literal("console"), replayBytes: z.number().nonnegative() }),
 ]);
 export type ControlRequest = z.infer<typeof controlRequestSchema>;

@@ -2,7 +2,8 @@
 
 import { timingSafeEqual } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
-import { screenText } from "../machine/vm-contract.ts";
+import { paintedRows } from "../machine/painted-screen.ts";
+import { screenLines } from "../machine/vm-contract.ts";
 import { ConsoleHistory } from "./console-history.ts";
 import { type ControlRequest, controlRequestSchema, type Screen, type VmReport } from "./control-protocol.ts";
 import {
@@ -155,7 +156,8 @@ export class ControlServer {
   #screen(): Screen | null {
     const screen = this.#runner.screen();
     if (screen === undefined) return null;
-    return { columns: screen.columns, rows: screen.rows, lines: screenText(screen).split("\n") };
+    const { columns, rows, cursor = null } = screen;
+    return { columns, rows, lines: screenLines(screen), painted: paintedRows(screen), cursor };
   }
 
   /** False where the peer is not who it says. */

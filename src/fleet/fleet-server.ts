@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { ImageStore } from "../images/store.ts";
 import type { ProgressListener } from "../images/progress.ts";
+import { keyCodes, namedKey } from "../machine/key-codes.ts";
 import { admitExistence, admitRun, type Capacity } from "./admission.ts";
 import { Catalog, notFound, parseInput } from "./catalog.ts";
 import { warmCodeCache } from "./code-cache.ts";
@@ -18,6 +19,7 @@ import type {
   FleetEvent,
   HostInventory,
   HostSample,
+  KeyPresses,
   Operation,
   Project,
   Quota,
@@ -25,7 +27,7 @@ import type {
   VmSample,
   VmStatus,
 } from "./contract.ts";
-import type { Screen } from "./control-protocol.ts";
+import { MAX_KEY_CODES, type Screen } from "./control-protocol.ts";
 import { CpuScheduler, SCHEDULE_MS } from "./cpu-scheduler.ts";
 import { FleetError } from "./fleet-error.ts";
 import { diskUse, hostInventory, isActive, usedPercent, vmStatus } from "./fleet-status.ts";
@@ -454,8 +456,15 @@ class FleetServer implements Fleet {
     return run === undefined ? null : await run.screen();
   }
 
-  async typeKeys(vm: string, codes: Uint8Array): Promise<void> {
-    await this.#running(vm, "keyboard").request({ do: "keys", codes: [...codes] });
+  async pressKeys(vm: string, keys: KeyPresses): Promise<void> {
+    const run = this.#running(vm, "keyboard");
+    const codes =
+      "text" in keys
+        ? [...keyCodes(new TextEncoder().encode(keys.text))]
+        : keys.keys.flatMap((name) => [...(namedKey(name) ?? [])]);
+    for (let at = 0; at < codes.length; at += MAX_KEY_CODES) {
+      await run.request({ do: "keys", codes: codes.slice(at, at + MAX_KEY_CODES) });
+    }
   }
 
   async samples(vm: string, since?: string): Promise<VmSample[]> {

@@ -39,6 +39,7 @@ export class VmRunner {
   readonly #config: VmProcessConfig;
   readonly #listener: RunnerListener;
   readonly #pump: InputPump;
+  readonly #keys = new InputPump({ hold: () => undefined });
   #vm: Vm | undefined;
   #state: VmProcessState = "starting";
   #resets = 0;
@@ -120,10 +121,12 @@ export class VmRunner {
     await vm.start();
     release(options);
     this.#pump.attach(vm);
+    this.#keys.attach(vm.keyboard);
     if (this.#killed !== undefined || this.#resetAsked) vm.stop();
     else if (this.#state === "starting") this.#enter("running");
     const result = await vm.done;
     this.#pump.detach();
+    this.#keys.detach();
     const stats = vm.stats();
     this.#instructions += stats.instructions;
     this.#throttledMs += stats.throttledMs;
@@ -235,9 +238,15 @@ export class VmRunner {
     return this.#vm?.screen();
   }
 
-  /** Keys that the guest's keyboard has no room for are dropped, as on a real one. */
+  /** Bytes of scan code set 1, at the pace at which the guest reads them. */
   pressKeys(codes: Uint8Array): void {
-    this.#vm?.keyboard.write(codes);
+    if (this.#keys.full) {
+      throw new IsolaError({
+        code: "illegal-transition",
+        message: `cannot press keys: the guest has not read the last ${this.#keys.queuedBytes} bytes from its keyboard`,
+      });
+    }
+    this.#keys.push(codes);
   }
 
   type(bytes: Uint8Array): void {

@@ -9,13 +9,13 @@
 import { DEFAULT_DEBUG_EXIT, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
 import { FW_CFG_NAME_BYTES, type FwCfgFile } from "../devices/pc/fw-cfg.ts";
 import { parseCpuModel } from "../isa/cpu-models.ts";
-import { characterOf, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
+import { screenLines, screenText, type TextScreen } from "../devices/pc/text-screen.ts";
 import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
 import type { EngineFigures } from "./engine-figures.ts";
 import type { OpenedState } from "./saved-state/manifest.ts";
 import type { StateCodec, StateSink } from "./saved-state/state-file.ts";
 
-export { characterOf, DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenText };
+export { DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenLines, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
 
 /** A place in the guest's code is best compiled when it has been executed so often. */

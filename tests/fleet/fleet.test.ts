@@ -1,9 +1,11 @@
 /** VMs as processes of their own: their life, their walls, and what a server's end leaves of them. */
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import type { FleetError } from "../../src/fleet/fleet-error.ts";
+import { screenProgram } from "../guests/screen-program.ts";
 import { eventually, testFleet, VmConsole } from "./fleet-fixture.ts";
 
 const PROMPT = /root@debian:[^\n]*# /;
@@ -78,6 +80,28 @@ test("a VM's process has the walls that inspect names", async () => {
   await fleet.kill("walled");
   const { state, exit } = await fleet.inspect("walled");
   assert.deepEqual([state, exit?.kind], ["stopped", "killed"]);
+});
+
+test("a program that knows only screen and keyboard is seen, typed to, and types on after a reset", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  const kernel = join(place.folder, "screen-program");
+  writeFileSync(kernel, screenProgram(0x501));
+  await fleet.create({ name: "bare", kernel, memoryBytes: "16M" });
+  assert.equal(await fleet.screen("bare"), null);
+  await assert.rejects(fleet.pressKeys("bare", { keys: ["a"] }), refused("illegal-transition", /has no keyboard/));
+  await fleet.start("bare");
+  const shows = (line: string): Promise<void> =>
+    eventually(`the screen shows ${line}`, async () => (await fleet.screen("bare"))?.lines[0] === line);
+  await shows("keys:");
+  await fleet.pressKeys("bare", { text: "aB" });
+  await fleet.pressKeys("bare", { keys: ["f1"] });
+  await shows("keys: 1e 2a 30 3b");
+  assert.ok((await fleet.screen("bare"))?.painted[0]?.startsWith("\x1b[0;97;44mkeys: 1e"));
+  await fleet.reset("bare");
+  await shows("keys:");
+  await fleet.pressKeys("bare", { keys: ["z"] });
+  await shows("keys: 2c");
 });
 
 test("a process that is killed is a failure, and the policy starts the VM again", async () => {

@@ -80,7 +80,7 @@ const ended = (...args: string[]): Promise<unknown> =>
 
 after(async () => {
   await browser?.close();
-  await ended("rm", "--force", "box");
+  await ended("rm", "--force", "box", "bare");
   await ended("down");
   server?.kill();
   rmSync(state, { recursive: true, force: true, maxRetries: 5 });
@@ -171,6 +171,7 @@ step("pause, resume, and what the plots show", async () => {
   await badge("running");
   await page.getByRole("tab", { name: "Console" }).focus();
   await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowRight");
   await page.locator(".plot canvas").first().waitFor();
   await accessible("resources");
   await page.getByRole("tab", { name: "Settings" }).click();
@@ -179,6 +180,21 @@ step("pause, resume, and what the plots show", async () => {
   await page.getByText("Saved.").waitFor();
   await page.locator(".card-spec", { hasText: "cap 50 %" }).waitFor();
   await accessible("settings");
+});
+
+step("a guest without a serial port is seen on its screen, and hears its keyboard", async () => {
+  await ended("create", "memtest86+", "--name", "bare", "--memory", "32M", "--cap", "50", "--start");
+  await page.locator(".card-name", { hasText: "bare" }).click();
+  await page.getByRole("tab", { name: "Screen" }).click();
+  await terminalHas("<F1> Configuration");
+  await accessible("screen");
+  await page.locator(".terminal textarea").focus();
+  await page.keyboard.press("F1");
+  await terminalHas("Settings:");
+  await page.keyboard.press("F6");
+  await ended("rm", "--force", "bare");
+  await page.locator(".card", { hasText: "bare" }).waitFor({ state: "detached" });
+  await page.locator(".card-name", { hasText: "box" }).click();
 });
 
 step("dark, and on a phone: nothing is wider than the page", async () => {

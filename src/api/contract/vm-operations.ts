@@ -1,7 +1,13 @@
 /** What the API does with virtual machines: the operations on one, and those that last and are followed. */
 
 import { z } from "zod";
-import { operationSchema, vmSampleSchema, vmStatusSchema } from "../../fleet/contract.ts";
+import {
+  keyPressesSchema,
+  operationSchema,
+  screenSchema,
+  vmSampleSchema,
+  vmStatusSchema,
+} from "../../fleet/contract.ts";
 import { nameSchema, vmSpecSchema, vmUpdateSchema } from "../../fleet/vm-spec.ts";
 import { operation } from "./operation.ts";
 
@@ -209,6 +215,30 @@ export const vmOperations = {
     status: 200,
     media: "application/octet-stream",
     problems: ["not-found", "vm-unreachable"],
+  }),
+  getScreen: operation({
+    method: "get",
+    path: "/api/v1/vms/{vm}/screen",
+    tag,
+    summary: "What the guest's VGA shows in text mode",
+    scope: "read",
+    params: target,
+    status: 200,
+    response: z.object({
+      screen: screenSchema.nullable().meta({ description: "null: the VM is off, or shows graphics" }),
+    }),
+    problems: ["not-found", "vm-unreachable"],
+  }),
+  pressKeys: operation({
+    method: "post",
+    path: "/api/v1/vms/{vm}/keys",
+    tag,
+    summary: "Press keys of the guest's keyboard",
+    scope: "operate",
+    params: target,
+    body: keyPressesSchema,
+    status: 204,
+    problems: ["not-found", "illegal-transition", "vm-unreachable"],
   }),
   attachConsole: operation({
     method: "get",

@@ -145,6 +145,13 @@ export const handlers: Handlers = {
     await dependencies.fleet.samples(await tenant.idOf(params.vm), query.since),
   getVmLog: async ({ tenant, dependencies, params, query: { tailBytes, follow } }) =>
     await consoleLog(dependencies, await tenant.idOf(params.vm), tailBytes, follow),
+  getScreen: async ({ tenant, dependencies, params }) => ({
+    screen: await dependencies.fleet.screen(await tenant.idOf(params.vm)),
+  }),
+  pressKeys: async ({ tenant, dependencies, params, body }) => {
+    await dependencies.fleet.pressKeys(await tenant.idOf(params.vm), body);
+    return undefined;
+  },
 
   listOperations: ({ tenant }) => tenant.operations(),
   getOperation: ({ tenant, params }) => tenant.operation(params.id),

@@ -14,6 +14,7 @@ import {
   type VmStatus,
 } from "../../fleet/contract.ts";
 import { FleetError } from "../../fleet/fleet-error.ts";
+import { describeShortage } from "../../fleet/shortage.ts";
 import { DEFAULT_PROJECT } from "../../fleet/vm-spec.ts";
 import { allows, type Caller } from "./caller.ts";
 
@@ -145,11 +146,7 @@ export class Tenant {
     const rest = shortage.data.holders.filter(({ name }) => !mine.has(name));
     const amount = rest.reduce((sum, holder) => sum + holder.amount, 0);
     const holders = rest.length === 0 ? known : [...known, { name: OTHERS, amount }];
-    const { resource, asked, free, total } = shortage.data;
-    return new FleetError({
-      code: error.code,
-      message: `not enough ${resource}: asked for ${asked}, ${free} of ${total} are free`,
-      details: { ...shortage.data, holders },
-    });
+    const details = { ...shortage.data, holders };
+    return new FleetError({ code: error.code, message: `there is no room: it ${describeShortage(details)}`, details });
   }
 }

@@ -14,6 +14,7 @@ import {
   type HostSample,
   type Operation,
   type Project,
+  type KeyPresses,
   type Quota,
   quotaSchema,
   type Template,
@@ -21,6 +22,7 @@ import {
   type VmSample,
   type VmStatus,
 } from "../../fleet/contract.ts";
+import type { Screen } from "../../fleet/control-protocol.ts";
 import { FleetError } from "../../fleet/fleet-error.ts";
 import { ACTIVE_STATES, admits, type VmOperation, type VmState } from "../../fleet/lifecycle.ts";
 import { joinTemplate, type VmSpec, vmSpecSchema, vmUpdateSchema } from "../../fleet/vm-spec.ts";
@@ -32,6 +34,8 @@ const EVENT_LIMIT = 10_000;
 interface FakeVm {
   status: VmStatus;
   log: Uint8Array;
+  /** The keys pressed last. */
+  typed: string;
   readonly watchers: Set<{ listener: ConsoleListener; queue: Promise<void> }>;
 }
 
@@ -252,7 +256,7 @@ export class FakeFleet implements Fleet {
       guest: { instructions: 0, resets: 0 },
       confinement: [],
     };
-    this.#vms.set(status.id, { status, log: new Uint8Array(), watchers: new Set() });
+    this.#vms.set(status.id, { status, log: new Uint8Array(), typed: "", watchers: new Set() });
     this.emit("vm.created", status, null, action.actor ?? null);
     return structuredClone(status);
   }
@@ -346,13 +350,20 @@ export class FakeFleet implements Fleet {
     return log.slice(Math.max(0, log.length - (options.tailBytes ?? LOG_LIMIT_BYTES)));
   }
 
-  async screen(vm: string): Promise<null> {
-    this.#find(vm);
-    return await Promise.resolve(null);
+  /** Shows what was typed last. */
+  async screen(vm: string): Promise<Screen | null> {
+    const { status, typed } = this.#find(vm);
+    const line = `typed: ${typed}`;
+    const screen = { columns: 80, rows: 1, lines: [line], painted: [line.padEnd(80)], cursor: { column: 0, row: 0 } };
+    return await Promise.resolve(status.pid === null ? null : screen);
   }
 
-  async typeKeys(vm: string): Promise<void> {
-    this.#find(vm);
+  async pressKeys(vm: string, keys: KeyPresses): Promise<void> {
+    const found = this.#find(vm);
+    if (found.status.pid === null) {
+      throw new FleetError({ code: "illegal-transition", message: `${found.status.name} has no keyboard: it is off` });
+    }
+    found.typed = "text" in keys ? keys.text : keys.keys.join(" ");
     await Promise.resolve();
   }
 

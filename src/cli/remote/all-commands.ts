@@ -9,6 +9,7 @@ import { completionScript } from "./completion.ts";
 import { addConsoleCommands } from "./console-command.ts";
 import { addDoctorCommand } from "./doctor.ts";
 import { addListCommands } from "./list-commands.ts";
+import { addScreenCommands } from "./screen-commands.ts";
 import { addUpCommands } from "./up-command.ts";
 import { addVmCommands } from "./vm-commands.ts";
 
@@ -18,6 +19,7 @@ export function addRemoteCommands(program: Command, host: CliHost, done: (outcom
   addVmCommands(define);
   addListCommands(define);
   addConsoleCommands(define);
+  addScreenCommands(define);
   addApplyCommands(define);
   addArrangeCommands(program, host, done);
   addDoctorCommand(define);

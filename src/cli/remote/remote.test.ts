@@ -117,6 +117,26 @@ test("create, start, ps, logs, pause, resume, stop, rename, update, rm", async (
   assert.deepEqual(JSON.parse(await out("ps", "-a", "--json")), []);
 });
 
+test("screen shows what a VM's VGA shows, keys presses its keyboard's", async () => {
+  await out("create", "debian", "--name", "vga");
+  assert.match((await run(["screen", "vga"])).stderr, /^isola: vga is off, or shows graphics\n$/);
+  const off = await run(["keys", "vga", "f1"]);
+  assert.match(describeError(off.error, false), /vga has no keyboard/);
+  await out("start", "vga");
+  await out("keys", "vga", "ctrl-alt-delete", "F1");
+  assert.equal(await out("screen", "vga"), "typed: ctrl-alt-delete F1\n");
+  await out("keys", "vga", "--text", "x".repeat(300));
+  assert.deepEqual(JSON.parse(await out("screen", "vga", "--json")).lines, [`typed: ${"x".repeat(44)}`]);
+  for (const [words, wanted] of [
+    [["keys", "vga"], /no keys; wanted: names of keys, or --text/],
+    [["keys", "vga", "hyper-x"], /keys\/0: "hyper-x": no such key; wanted: a character, enter, esc/],
+    [["screen", "-i", "vga"], /no terminal/],
+  ] as const) {
+    assert.match(describeError((await run(words)).error, false), wanted);
+  }
+  await out("rm", "-f", "vga");
+});
+
 test("a failure with one VM does not keep the others from their turn", async () => {
   await out("create", "debian", "--name", "a");
   const { outcome, stdout, stderr } = await run(["start", "none", "a"]);

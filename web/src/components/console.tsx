@@ -1,17 +1,15 @@
 /** A VM's serial console in a terminal. It comes with what the guest printed last, and comes back after a restart. */
 
 import { FitAddon } from "@xterm/addon-fit";
-import { Terminal } from "@xterm/xterm";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { VmStatus } from "../../../src/fleet/contract.ts";
 import { openConsole } from "../server.ts";
 import { token } from "../session.ts";
+import { openTerminal } from "../terminal-pane.ts";
 
 const SCROLLBACK_LINES = 5000;
 const RETRY_MILLISECONDS = 1000;
-
-const THEME = { background: "#0d1b1e", foreground: "#d7e3e1", cursor: "#7fd1c7", selectionBackground: "#2f5d62" };
 
 export function Console({ vm }: { vm: VmStatus }): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
@@ -28,16 +26,9 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
     const secret = token.peek();
     if (element === null || secret === undefined || !on) return undefined;
     let retry: ReturnType<typeof setTimeout> | undefined;
-    const terminal = new Terminal({
-      scrollback: SCROLLBACK_LINES,
-      theme: THEME,
-      fontSize: 13,
-      cursorBlink: true,
-      screenReaderMode: true,
-    });
+    const terminal = openTerminal(element, () => after.current, { scrollback: SCROLLBACK_LINES, cursorBlink: true });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
-    terminal.open(element);
     fit.fit();
     const observer = new ResizeObserver(() => fit.fit());
     observer.observe(element);
@@ -51,13 +42,6 @@ export function Console({ vm }: { vm: VmStatus }): JSX.Element {
         setNotice(reason);
         retry = setTimeout(() => setAttempt((count) => count + 1), RETRY_MILLISECONDS);
       },
-    });
-    // A terminal takes every key, Tab too; F6 goes on to the next part of the page, as it does between panes elsewhere.
-    terminal.attachCustomKeyEventHandler((event) => {
-      if (event.key !== "F6") return true;
-      if (event.type === "keydown") after.current?.focus();
-      event.preventDefault();
-      return false;
     });
     const encoder = new TextEncoder();
     terminal.onData((text) => connection.send(encoder.encode(text)));

@@ -9,18 +9,21 @@ import { Console } from "./console.tsx";
 import { Events } from "./events.tsx";
 import { Problem } from "./problem.tsx";
 import { Resources } from "./resources.tsx";
+import { Screen } from "./screen.tsx";
 import { Settings } from "./settings.tsx";
 import { StateBadge } from "./state-badge.tsx";
 import { VmActions } from "./vm-actions.tsx";
 import { sourceOf } from "./vm-card.tsx";
 
-const TABS = ["Console", "Resources", "Settings", "Events"] as const;
+const TABS = ["Console", "Screen", "Resources", "Settings", "Events"] as const;
 type Tab = (typeof TABS)[number];
 
 function Panel({ tab, vm }: { tab: Tab; vm: VmStatus }): JSX.Element {
   switch (tab) {
     case "Console":
       return <Console vm={vm} />;
+    case "Screen":
+      return <Screen vm={vm} />;
     case "Resources":
       return <Resources vm={vm} />;
     case "Settings":

@@ -1,8 +1,9 @@
 /**
- * Keys of a PC keyboard for what a terminal sends: characters of the US layout, control characters, and the escape
- * sequences of xterm and the Linux console. [ECMA-48; XTerm Control Sequences, PC-style function keys]
+ * Keys of a PC keyboard, as scan codes of set 1: for what a terminal sends (characters of the US layout, control
+ * characters, and the escape sequences of xterm and the Linux console), and by name. [ECMA-48; XTerm Control Sequences,
+ * PC-style function keys; IBM PS/2 101-key keyboard]
  *
- * A terminal tells no releases, so each key is pressed and released, its modifiers around it.
+ * Neither tells of releases, so each key is pressed and released, its modifiers around it.
  */
 
 const ESCAPE = 0x1b;
@@ -146,4 +147,54 @@ export function keyCodes(typed: Uint8Array): Uint8Array {
     }
   }
   return Uint8Array.from(codes);
+}
+
+/** Keys that have a name of more than one character; F1 to F12 follow below. */
+const NAMED_KEYS: Readonly<Record<string, Code>> = {
+  esc: KEY.escape,
+  backspace: KEY.backspace,
+  tab: KEY.tab,
+  enter: KEY.enter,
+  space: 0x39,
+  capslock: 0x3a,
+  numlock: 0x45,
+  scrolllock: 0x46,
+  insert: extended(0x52),
+  delete: extended(0x53),
+  home: extended(0x47),
+  end: extended(0x4f),
+  pageup: extended(0x49),
+  pagedown: extended(0x51),
+  up: extended(0x48),
+  down: extended(0x50),
+  left: extended(0x4b),
+  right: extended(0x4d),
+  menu: extended(0x5d),
+  ...Object.fromEntries(Array.from({ length: 10 }, (_, index) => [`f${index + 1}`, 0x3b + index])),
+  f11: 0x57,
+  f12: 0x58,
+};
+const NAMED_MODIFIERS: Readonly<Record<string, number>> = {
+  ctrl: MODIFIER.control,
+  alt: MODIFIER.alt,
+  shift: MODIFIER.shift,
+};
+
+/** The names that `namedKey` knows, beside single characters. */
+export const KEY_NAMES: readonly string[] = Object.keys(NAMED_KEYS);
+
+/** Any number of modifiers, and what is left: the key, which may be a hyphen. */
+const CHORD = /^((?:(?:ctrl|alt|shift)-)*)(.+)$/i;
+
+/** Scan codes for a key by name with its modifiers before it, as in `ctrl-alt-delete` or `F2`; undefined: no such key. */
+export function namedKey(name: string): Uint8Array | undefined {
+  const [, held = "", key = ""] = CHORD.exec(name) ?? [];
+  let modifiers = 0;
+  for (const part of held.toLowerCase().split("-")) modifiers |= NAMED_MODIFIERS[part] ?? 0;
+  const code = Object.hasOwn(NAMED_KEYS, key.toLowerCase()) ? NAMED_KEYS[key.toLowerCase()] : undefined;
+  if (code !== undefined) return Uint8Array.from(stroke(code, modifiers));
+  // A single character is taken as it is written: `A` is with Shift.
+  const found = key.length === 1 ? CHARACTERS.get(key.charCodeAt(0)) : undefined;
+  if (found === undefined) return undefined;
+  return Uint8Array.from(stroke(found.code, modifiers | (found.shift ? MODIFIER.shift : 0)));
 }

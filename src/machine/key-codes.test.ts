@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { keyCodes } from "./key-codes.ts";
+import { KEY_NAMES, keyCodes, namedKey } from "./key-codes.ts";
 
 const codes = (typed: string): number[] => [...keyCodes(Uint8Array.from(typed, (c) => c.charCodeAt(0)))];
 
@@ -53,4 +53,21 @@ test("whatever is typed, no key stays down", () => {
       assert.equal(down.size, 0);
     }),
   );
+});
+
+test("keys by name, with modifiers before them", () => {
+  const named = (name: string): number[] | undefined => {
+    const found = namedKey(name);
+    return found === undefined ? undefined : [...found];
+  };
+  assert.deepEqual(named("ctrl-alt-delete"), [0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d]);
+  assert.deepEqual(named("F12"), [0x58, 0xd8]);
+  assert.deepEqual(named("F10"), [0x44, 0xc4]);
+  assert.deepEqual([named("a"), named("A")], [codes("a"), codes("A")]);
+  assert.deepEqual([named("-"), named("ctrl--")], [codes("-"), [0x1d, 0x0c, 0x8c, 0x9d]]);
+  assert.deepEqual(named("Shift-Tab"), codes("\x1b[Z"));
+  for (const wrong of ["", "f13", "super-a", "ctrl-", "ctrl-alt", "ä", "constructor", "toString-a"]) {
+    assert.equal(named(wrong), undefined, wrong);
+  }
+  for (const name of KEY_NAMES) assert.ok((named(name)?.length ?? 0) >= 2, name);
 });
