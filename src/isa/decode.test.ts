@@ -147,3 +147,31 @@ test("what makes a VEX prefix undefined", () => {
     assert.equal(nameIn(all, hex), name, hex);
   }
 });
+
+test("what is known of an instruction's shape changes nothing, whatever was decoded before", () => {
+  // Opcodes of all kinds, with and without prefixes, cut off at every length; an order and its reverse.
+  let seed = 1;
+  const random = (limit: number) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+    return (seed >>> 8) % limit;
+  };
+  const prefixes = [[], [0x66], [0xf3], [0xf2], [0x48], [0x66, 0x41], [0x67], [0xf0], [0x64], [0x48, 0x66]];
+  const inputs = Array.from({ length: 20_000 }, () => {
+    const prefix = prefixes[random(prefixes.length)] ?? [];
+    const escape = random(3) === 0 ? [0x0f] : [];
+    const rest = Array.from({ length: random(14) }, () => random(256));
+    return {
+      code: Uint8Array.of(...prefix, ...escape, ...rest),
+      mode: [DECODE.long, 0, DECODE.code32][random(3)] ?? 0,
+    };
+  });
+  const decodeAll = (list: typeof inputs) => {
+    const decoder = new Decoder(INSTRUCTIONS);
+    return list.map(({ code, mode }) => {
+      const decoded = decoder.decode(code, mode);
+      return typeof decoded === "string" ? decoded : JSON.stringify({ ...decoded, shape: "", form: decoded.form.text });
+    });
+  };
+  const backwards = decodeAll([...inputs].reverse()).reverse();
+  for (const [i, one] of decodeAll(inputs).entries()) assert.equal(one, backwards[i]);
+});

@@ -1,8 +1,9 @@
 /**
  * Decodes x86 machine code by the instruction table [SDM 2 chapter 2].
  *
- * The result says which form it is, how its operands are reached, and the context its handler is built for. Decoding
- * happens once per place in memory, so it favours clarity over speed.
+ * The result says which form it is, how its operands are reached, and the context its handler is built for. What
+ * follows from prefixes, opcode, ModRM and SIB is worked out once and kept: a kernel's boot decodes half a million
+ * instructions, of some thousand shapes.
  */
 
 import { type Form, type Instruction, type OperandPattern, parseForm } from "./instruction.ts";
@@ -42,6 +43,8 @@ const CODE_SEGMENT = 1 << SEGMENTS.indexOf("cs");
 export type AddressForm = "simple" | "full" | "absolute";
 
 export interface Decoded {
+  /** The same for instructions that differ in displacement and immediate only; undefined where that is not known. */
+  readonly shape: object | undefined;
   readonly form: Form;
   readonly length: number;
   readonly operands: readonly Operand[];
@@ -65,6 +68,13 @@ export interface Decoded {
   readonly usesStack: boolean;
 }
 
+/** A decoded instruction by whose shape others are decoded. */
+interface Shape extends Decoded {
+  readonly displacementBytes: number;
+  /** Bytes of its only immediate, 0 for none; undefined where more than `immediateLow` and its sign follow from them. */
+  readonly immediateBytes: number | undefined;
+}
+
 /** Why bytes could not be decoded. */
 export type DecodeFailure =
   /** More bytes are needed than given. */
@@ -82,6 +92,12 @@ const PREFIX_SEGMENTS: ReadonlyMap<number, Segment> = new Map([
   [0x3e, "ds"],
   [0x64, "fs"],
   [0x65, "gs"],
+]);
+/** How opcodes whose shapes are kept go on. */
+const KEPT = { plain: 1, modrm: 2 } as const;
+/** Opcodes that are more than opcodes: 0F and x87's, which keep their ModRM byte, and VEX. */
+const NO_SHAPE: ReadonlySet<number> = new Set([
+  0x0f, 0xc4, 0xc5, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0x138, 0x13a,
 ]);
 const NONE: Operand = { index: 3, kind: "imm", bits: 8 };
 export const NO_OPERAND = NONE;
@@ -140,6 +156,10 @@ export class Decoder {
   readonly #forms: Form[][] = Array.from({ length: 2 * VEX_FORMS }, () => []);
   readonly forms: readonly Form[];
   readonly #features: ReadonlySet<string> | undefined;
+  /** By map (0 or 1) * 256 + opcode: whether shapes are kept, and whether there is a ModRM byte. */
+  readonly #kept = new Uint8Array(2 * 256);
+  /** By mode, then by prefix, REX, opcode, ModRM and SIB. */
+  readonly #shapes = new Map<number, Map<number, Shape>>();
 
   constructor(instructions: readonly Instruction[], features?: ReadonlySet<string>) {
     this.#features = features;
@@ -162,6 +182,11 @@ export class Decoder {
         throw new Error(`${list[0]?.text} and its neighbours do not agree on having a ModRM byte`);
       }
     }
+    for (let code = 0; code < this.#kept.length; code++) {
+      const list = this.#forms[code] ?? [];
+      if (list.length === 0 || !list.every(hasShape) || NO_SHAPE.has(code)) continue;
+      this.#kept[code] = list[0]?.modrm === true ? KEPT.modrm : KEPT.plain;
+    }
   }
 
   /** Whether the processor is without this feature. */
@@ -169,8 +194,52 @@ export class Decoder {
     return feature !== undefined && this.#features?.has(feature) === false;
   }
 
-  /** Decodes the instruction at the start of `code`, of which at most 15 bytes are looked at. */
-  decode(code: Uint8Array, mode: number): Decoded | DecodeFailure {
+  /** Decodes the instruction at `from` in `code`, of which at most 15 bytes are looked at. */
+  decode(code: Uint8Array, mode: number, from = 0): Decoded | DecodeFailure {
+    let at = from;
+    let prefix = 0;
+    let rex = 0;
+    let byte = code[at++] ?? 0;
+    if (byte === 0x66 || byte === 0xf3 || byte === 0xf2) {
+      prefix = byte === 0x66 ? 1 : byte & 3;
+      byte = code[at++] ?? 0;
+    }
+    if ((byte & 0xf0) === 0x40 && (mode & DECODE.long) !== 0) {
+      rex = byte;
+      byte = code[at++] ?? 0;
+    }
+    let opcode = byte;
+    if (byte === 0x0f) opcode = 256 + (code[at++] ?? 0);
+    // Of several REX prefixes the last counts; as opcodes they are INC and DEC outside 64-bit mode.
+    const again = rex !== 0 && (byte & 0xf0) === 0x40;
+    const kept = again ? 0 : (this.#kept[opcode] ?? 0);
+    if (kept === 0) return this.#decodeWhole(code.subarray(from, from + MAX_LENGTH), mode);
+    let modrm = 0;
+    let sib = 0;
+    if (kept === KEPT.modrm) {
+      modrm = code[at++] ?? 0;
+      // With 16-bit addresses this is no SIB, and tells shapes apart for nothing: as many as such a guest has.
+      if (modrm < 0xc0 && (modrm & 7) === 4) sib = code[at++] ?? 0;
+    }
+    let shapes = this.#shapes.get(mode);
+    if (shapes === undefined) {
+      shapes = new Map();
+      this.#shapes.set(mode, shapes);
+    }
+    const key = (((opcode * 4 + prefix) * 256 + rex) * 256 + modrm) * 256 + sib;
+    let shape = shapes.get(key);
+    if (shape === undefined) {
+      const whole = this.#decodeWhole(code.subarray(from, from + MAX_LENGTH), mode);
+      if (typeof whole === "string" || whole.immediateBytes === undefined) return whole;
+      shape = whole;
+      shapes.set(key, shape);
+    }
+    // What is cut off, or too long, is told apart by the one that looks at every byte.
+    if (from + shape.length > code.length) return this.#decodeWhole(code.subarray(from), mode);
+    return ofShape(shape, code, from);
+  }
+
+  #decodeWhole(code: Uint8Array, mode: number): Shape | DecodeFailure {
     const long = (mode & DECODE.long) !== 0;
     let at = 0;
     let rex = 0;
@@ -261,10 +330,11 @@ export class Decoder {
     let ripRelative = false;
     let stackBased = false;
     let hasIndex = false;
+    let displacementBytes = 0;
     if (isMemory) {
       const mod = modrm >> 6;
       const rm = modrm & 7;
-      let displacementBytes = mod === 1 ? 1 : mod === 2 ? (addressSize === 16 ? 2 : 4) : 0;
+      displacementBytes = mod === 1 ? 1 : mod === 2 ? (addressSize === 16 ? 2 : 4) : 0;
       if (addressSize === 16) {
         const pair = MEMORY16[rm] ?? [0, 0];
         if (mod === 0 && rm === 6) displacementBytes = 2;
@@ -313,6 +383,7 @@ export class Decoder {
     let low = 0;
     let high = 0;
     let immediates = 0;
+    let onlyBytes = 0;
     let absolute = false;
     const reg = ((modrm >> 3) & 7) | ((rex & 4) << 1);
     const rm = (modrm & 7) | ((rex & 1) << 3);
@@ -362,6 +433,7 @@ export class Decoder {
           kind = pattern.place === "I" ? "imm" : "rel";
           const bytes = immediateBytes(pattern, operandSize);
           if (at + bytes > available) return tooFar();
+          onlyBytes = bytes;
           const value = signed(code, at, Math.min(bytes, 4));
           // A second immediate (ENTER, far pointers) lies in the upper half.
           if (immediates === 0) {
@@ -406,6 +478,9 @@ export class Decoder {
     const plain = long && used !== "fs" && used !== "gs";
     const addressForm = absolute ? "absolute" : plain && addressSize === 64 && !hasIndex ? "simple" : "full";
     return {
+      shape: undefined,
+      displacementBytes,
+      immediateBytes: immediates > 1 || absolute ? undefined : onlyBytes,
       form,
       length: at,
       operands,
@@ -437,6 +512,39 @@ export class Decoder {
       usesStack: form.instruction.uses?.includes("stackSize") === true,
     };
   }
+}
+
+/** The instruction at `from`, which has a known shape: all but displacement and immediate is the same. */
+function ofShape(shape: Shape, code: Uint8Array, from: number): Decoded {
+  const { displacementBytes, immediateBytes = 0, length } = shape;
+  const end = from + length;
+  const hasImmediate = immediateBytes > 0;
+  const low = hasImmediate ? signed(code, end - immediateBytes, Math.min(immediateBytes, 4)) : shape.immediateLow;
+  const sign = immediateBytes === 8 ? signed(code, end - 4, 4) : low >> 31;
+  return {
+    shape,
+    form: shape.form,
+    length,
+    operands: shape.operands,
+    context: shape.context,
+    registers: shape.registers,
+    addressForm: shape.addressForm,
+    base: shape.base,
+    index: shape.index,
+    scale: shape.scale,
+    displacement: signed(code, end - immediateBytes - displacementBytes, displacementBytes),
+    ripRelative: shape.ripRelative,
+    addressContext: shape.addressContext,
+    immediateLow: low,
+    immediateHigh: hasImmediate ? sign : shape.immediateHigh,
+    stackSegment: shape.stackSegment,
+    usesStack: shape.usesStack,
+  };
+}
+
+/** Whether what follows from a form's immediate is its value alone. */
+function hasShape({ instruction, operands }: Form): boolean {
+  return instruction.counts !== true && operands.every(({ place }) => !"OSCDT".includes(place));
 }
 
 /** Segments, a bit each, that a handler outside 64-bit mode checks. */

@@ -2,15 +2,16 @@
  * Interpreter and compiler in lockstep: two boards boot the same image with clocks that count instructions, slice by
  * slice, and their processors are compared after each. It stops at the first difference.
  *
- *     npm run lockstep -- [--slices N] [--instructions N] [--after N] [--image debian]
+ *     npm run lockstep -- [--slices N] [--instructions N] [--after N] [--fine-from N] [--image debian]
  *
  * Time stands still within a slice, interrupts are taken at the same instruction, and RDRAND is not offered, so that
- * both see the same world. They are compared where both have run the same number of instructions.
+ * both see the same world. The compiler's side leads; the interpreter's stops after exactly as many instructions.
  */
 
 import { parseArgs } from "node:util";
 import { IsolaError } from "../../src/base/errors.ts";
-import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
+import type { VcpuExit } from "../../src/cpu/vcpu.ts";
+import { type Pace, PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
 import { STATE_BASE } from "../../src/cpu/wasm/layout.ts";
 import { decompress } from "../../src/images/decompress/decompress.ts";
 import { ImageStore } from "../../src/images/store.ts";
@@ -25,10 +26,10 @@ const RAM_BYTES = 256 * 2 ** 20;
 const TSC_HZ = 1e9;
 /** Nanoseconds that a slice takes in the guest. */
 const SLICE_NS = 200_000;
-const MAX_TRIES = 1000;
+/** Instructions between two comparisons where they are looked at closely. */
+const FINE = 20;
 /** The shell asks the terminal for its width after the prompt. */
 const SHELL_PROMPT = new RegExp(`# (${String.fromCharCode(27)}\\[6n)?$`);
-const PATIENCE = 16;
 const REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split(" ");
 
 /** Nanoseconds since power-on, moved by hand. */
@@ -48,8 +49,8 @@ interface Side {
   readonly clock: StepClock;
   readonly memory: GuestMemory;
   output: string;
-  /** Instructions of the next run, and whether it begins a slice. */
-  pace: { instructions: number; looks: boolean };
+  /** How far the next run goes. */
+  pace: Pace;
 }
 
 async function createSide(name: string, image: string, compileAfter: number | undefined): Promise<Side> {
@@ -69,7 +70,7 @@ async function createSide(name: string, image: string, compileAfter: number | un
   const features = new Set(DEFAULT_CPU_MODEL.features);
   features.delete("rdrand");
   features.delete("rdseed");
-  const side = { pace: { instructions: 0, looks: true } };
+  const side: { pace: Pace } = { pace: { instructions: 0, looks: true, exact: false } };
   const vcpu = new PortableVcpu(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
@@ -106,42 +107,53 @@ interface LockstepOptions {
   /** Instructions of a slice. */
   readonly instructions: number;
   readonly compileAfter: number;
+  /** From this slice on the processors are compared every few instructions: to find where they part. */
+  readonly fineFrom: number;
   readonly say: (line: string) => void;
+}
+
+/** Runs both for some instructions and compares them. @throws IsolaError `lockstep` at a difference */
+function runPiece(
+  compiler: Side,
+  interpreter: Side,
+  { instructions, looks, slice }: { instructions: number; looks: boolean; slice: number },
+): VcpuExit["kind"] {
+  const before = compiler.vcpu.retired;
+  compiler.pace = { instructions, looks, exact: false };
+  let first = compiler.vcpu.run();
+  // On to the end of one more instruction: the slice may have ended within a repeated one.
+  if (first.kind === "slice") {
+    compiler.pace = { instructions: 1, looks: false, exact: true };
+    first = compiler.vcpu.run();
+  }
+  interpreter.pace = { instructions: Number(compiler.vcpu.retired - before), looks, exact: true };
+  const second = interpreter.vcpu.run();
+  const found = [...differences(compiler, interpreter)];
+  if (first.kind !== second.kind) found.push(`exit: ${first.kind} and ${second.kind}`);
+  if (found.length > 0) {
+    const since = `in slice ${slice}, after ${before} instructions`;
+    throw new IsolaError({ code: "lockstep", message: `${since}: ${found.join("; ")}` });
+  }
+  return first.kind;
 }
 
 /** Boots both until the guest powers off or the slices are over. @throws IsolaError `lockstep` at a difference */
 async function runLockstep(options: LockstepOptions): Promise<{ slices: number; output: string; compiled: number }> {
-  const { image, slices, instructions, compileAfter, say } = options;
+  const { image, slices, instructions, compileAfter, fineFrom, say } = options;
   const compiler = await createSide("compiler", image, compileAfter);
   const interpreter = await createSide("interpreter", image, undefined);
   let typed = false;
   let shown = performance.now();
   for (let slice = 1; slice <= slices; slice++) {
     const before = compiler.vcpu.retired;
-    compiler.pace = { instructions, looks: true };
-    let first = compiler.vcpu.run();
-    interpreter.pace = { instructions: Number(compiler.vcpu.retired - before), looks: true };
-    let second = interpreter.vcpu.run();
-    // Each may stop where the other does not; then the one behind follows.
-    for (let tries = 0; tries < MAX_TRIES && first.kind === "slice" && second.kind === "slice"; tries++) {
-      const ahead = Number(compiler.vcpu.retired - interpreter.vcpu.retired);
-      if (ahead === 0) break;
-      const behind = ahead < 0 ? compiler : interpreter;
-      // In a short loop each may have its own place to stop, for ever: on past the loop.
-      const further = tries < PATIENCE ? 0 : (tries % 16) * 61;
-      behind.pace = { instructions: Math.abs(ahead) + further, looks: false };
-      if (behind === compiler) first = compiler.vcpu.run();
-      else second = interpreter.vcpu.run();
-    }
-    const found = [...differences(compiler, interpreter)];
-    if (first.kind !== second.kind) found.push(`exit: ${first.kind} and ${second.kind}`);
-    if (found.length > 0) {
-      const since = `in slice ${slice}, after ${before} instructions`;
-      throw new IsolaError({ code: "lockstep", message: `${since}: ${found.join("; ")}` });
+    const piece = slice >= fineFrom ? FINE : instructions;
+    let ended: VcpuExit["kind"] = "slice";
+    for (let done = 0; done < instructions && ended === "slice"; done += piece) {
+      ended = runPiece(compiler, interpreter, { instructions: piece, looks: done === 0, slice });
     }
     for (const side of [compiler, interpreter]) {
       side.clock.ns += SLICE_NS;
-      if (first.kind === "halt") side.clock.ns = Math.max(side.clock.ns, Math.min(side.board.nextDeadline(), 1e15));
+      if (ended === "halt") side.clock.ns = Math.max(side.clock.ns, Math.min(side.board.nextDeadline(), 1e15));
       if (side.board.nextDeadline() <= side.clock.ns) side.board.runTimers(side.clock.ns);
       side.output += Buffer.from(side.board.serial.read()).toString("latin1");
     }
@@ -156,7 +168,7 @@ async function runLockstep(options: LockstepOptions): Promise<{ slices: number; 
       shown = performance.now();
       say(`slice ${slice}: ${Number(before) / 1e6} M instructions, ${compiler.output.split("\n").at(-2) ?? ""}`);
     }
-    if (compiler.board.requests.powerOff || first.kind === "shutdown") {
+    if (compiler.board.requests.powerOff || ended === "shutdown") {
       return { slices: slice, output: compiler.output, compiled: Number(compiler.vcpu.compiled) };
     }
   }
@@ -169,6 +181,7 @@ const { values } = parseArgs({
     slices: { type: "string", default: "1000000" },
     instructions: { type: "string", default: "50000" },
     after: { type: "string", default: "100" },
+    "fine-from": { type: "string", default: "1000000" },
   },
 });
 try {
@@ -177,6 +190,7 @@ try {
     slices: Number(values.slices),
     instructions: Number(values.instructions),
     compileAfter: Number(values.after),
+    fineFrom: Number(values["fine-from"]),
     say: (line) => console.error(line),
   });
   console.log(`${result.slices} slices agree; ${(result.compiled / 1e6).toFixed(1)} M instructions ran compiled`);

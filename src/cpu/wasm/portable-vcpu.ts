@@ -33,8 +33,20 @@ const MAX_FUEL = 2_000_000;
 const SLICE_MS = 1;
 const EFER_LMA = 1 << 10;
 const PAGE_BYTES = 4096;
+/** Instructions that the interpreter may run between two looks at the fuel, and one more. */
+const LONGEST_TRACE = 65;
 /** A push or pop reaches at most so many bytes from RSP: two fields of a far pointer. */
 const STACK_REACH = 16n;
+
+/** How far a paced slice goes. */
+export interface Pace {
+  /** Instructions that it has at least. */
+  readonly instructions: number;
+  /** Whether interrupts are taken at its start. */
+  readonly looks: boolean;
+  /** Whether it stops after exactly so many, with no instruction half done. */
+  readonly exact: boolean;
+}
 
 export interface PortableOptions {
   /** What the processor has, by CPUID's names; absent: what the default model has. */
@@ -43,9 +55,8 @@ export interface PortableOptions {
   onUndefined?(bytes: Uint8Array, rip: bigint): void;
   /** Counts executions by record: `profile` then tells. */
   readonly counts?: boolean;
-  /** Instructions that the next slice has at least, in place of what a millisecond takes, and whether interrupts are
-   * taken at its start: for runs that must repeat exactly, whatever time the host takes. */
-  readonly pace?: () => { readonly instructions: number; readonly looks: boolean };
+  /** Paces each slice by instructions instead of time: for runs that must repeat exactly, whatever the host does. */
+  readonly pace?: () => Pace;
   /** Compiles what is hot; absent: everything is interpreted. */
   readonly compiler?: CompilerOptions;
 }
@@ -68,6 +79,8 @@ export class PortableVcpu implements Vcpu {
   #shadowed = false;
   #passing = false;
   #halted = false;
+  /** Instructions are run one by one, to stop a paced slice after exactly its number. */
+  #counting = false;
   /** Returns from WebAssembly to here, by cause; for statistics. */
   readonly exits = { slice: 0, decode: 0, fault: 0, poll: 0, interrupt: 0, compile: 0 };
 
@@ -212,18 +225,25 @@ export class PortableVcpu implements Vcpu {
     for (;;) {
       if (looks) this.#takeInterrupt();
       looks = true;
-      if (pace !== undefined) fuel = Math.max(Number(goal - this.retired) - 1, 0);
+      if (pace !== undefined) {
+        const left = Number(goal - this.retired);
+        const counting = pace.exact && left > 0 && left <= LONGEST_TRACE;
+        if (counting !== this.#counting) this.#setCounting(counting);
+        if (pace.exact && left <= 0) return { kind: "slice" };
+        fuel = Math.max(left - (pace.exact ? LONGEST_TRACE : 1), 0);
+      }
       // With TF set, one instruction, and one iteration of those under REP: no fuel is left after it.
       const stepping = (this.#view.systemFlags & TF) !== 0;
       // RF holds breakpoints back for one instruction, which is run out of the debugging context.
       const resuming = this.#system.breakpoints.armed && (this.#view.systemFlags & RF) !== 0;
       if (resuming) this.#setPassing(true);
-      const single = this.#shadowed || this.#passing || stepping;
+      const single = this.#shadowed || this.#passing || this.#counting || stepping;
       const limited = single || (this.#word(STATE.decodeContext) & DECODE.debug) !== 0;
       const began = resuming ? this.#view.long(STATE.rip) : 0n;
       this.#setWord(STATE.attention, limited ? 1 : 0);
       const reason = this.#exit === undefined ? this.#interpreter.run(single ? 0 : fuel) : EXIT.poll;
-      if (this.#shadowed && reason !== EXIT.decode) this.#setShadowed(false);
+      const shadowed = this.#shadowed;
+      if (shadowed && reason !== EXIT.decode) this.#setShadowed(false);
       if (this.#passing && reason !== EXIT.decode) this.#setPassing(false);
       if (resuming && (reason === EXIT.poll || reason === EXIT.slice) && this.#view.long(STATE.rip) !== began) {
         this.#view.systemFlags &= ~RF;
@@ -248,7 +268,9 @@ export class PortableVcpu implements Vcpu {
       }
       switch (reason) {
         case EXIT.slice: {
-          if (single) break;
+          // Interrupts that had to wait for one instruction are taken now, paced or not.
+          if (pace?.exact === true) looks = shadowed;
+          if (single || pace?.exact === true) break;
           this.exits.slice++;
           if (pace === undefined) this.#tune(performance.now() - started);
           return { kind: "slice" };
@@ -324,6 +346,11 @@ export class PortableVcpu implements Vcpu {
   /** Whether the next run is of one instruction, whatever breakpoint it has. */
   #setPassing(passing: boolean): void {
     this.#passing = passing;
+    this.#viewChanged();
+  }
+
+  #setCounting(counting: boolean): void {
+    this.#counting = counting;
     this.#viewChanged();
   }
 
@@ -526,7 +553,7 @@ export class PortableVcpu implements Vcpu {
       this.#setWord(STATE.walkWritable, 1);
     }
     this.#setWord(STATE.pagingMode, mode);
-    let decode = (flags & TF) !== 0 || this.#shadowed || this.#passing ? DECODE.singleStep : 0;
+    let decode = (flags & TF) !== 0 || this.#shadowed || this.#passing || this.#counting ? DECODE.singleStep : 0;
     if (alignment) decode |= DECODE.alignment;
     if (this.#system.breakpoints.armed) this.#setWord(STATE.attention, 1);
     if (this.#system.breakpoints.armed && !this.#passing) decode |= DECODE.debug;

@@ -111,6 +111,8 @@ export class TraceCache {
   readonly #words: Int32Array;
   readonly #pages = new Map<number, CodePage>();
   readonly #kinds = new Map<number, Kind>();
+  /** The same by an instruction's shape, which is found sooner. */
+  readonly #kindsByShape = new Map<object, Kind>();
   readonly #named = new Map<string, Kind>();
   /** Every trace made, where they are collected to find the hot handlers; sequences are then not used. */
   profiled: ProfiledTrace[] | undefined;
@@ -173,7 +175,7 @@ export class TraceCache {
 
     while (lines.length < longest) {
       if (at >= PAGE_BYTES) break;
-      let decoded = this.#decoder.decode(page.subarray(at, Math.min(at + LONGEST, PAGE_BYTES)), mode);
+      let decoded = this.#decoder.decode(page, mode, at);
       if (decoded === "short") {
         // The instruction goes on in the next page: it makes a trace of its own, which checks that page each time.
         if (lines.length > 0) break;
@@ -225,6 +227,17 @@ export class TraceCache {
 
   /** What is known of a decoded instruction's handler. */
   #kind(decoded: Decoded): Kind {
+    const { shape } = decoded;
+    if (shape === undefined) return this.#kindByKey(decoded);
+    let kind = this.#kindsByShape.get(shape);
+    if (kind === undefined) {
+      kind = this.#kindByKey(decoded);
+      this.#kindsByShape.set(shape, kind);
+    }
+    return kind;
+  }
+
+  #kindByKey(decoded: Decoded): Kind {
     const key = handlerKey(decoded);
     const known = this.#kinds.get(key);
     if (known !== undefined) return known;
@@ -297,52 +310,45 @@ export class TraceCache {
     ending: "none" | "goto" | "poll" | "undefined" | "long",
     crossing: number | undefined,
   ): void {
-    const view = this.#view;
+    const words = this.#words;
     const slot = this.#slot(physical, mode);
     // All code was forgotten, the marks of these pages too: the trace is looked for, and decoded, again.
     if (slot === undefined) return;
     const first = this.#top;
     let at = first;
-    let count = 0;
-    const put = (handler: number, offset: number) => {
-      this.#memory.bytes.fill(0, at, at + RECORD.bytes);
-      view.setUint16(at + RECORD.handler, handler, true);
-      view.setUint16(at + RECORD.offset, offset, true);
-    };
-    const next = () => {
+    /** A record that is no instruction. */
+    const put = (handler: number, offset: number, low: number, high = low >> 31, count = 0) => {
+      const word = at >> 2;
+      words[word] = handler | (offset << 16);
+      words[word + 1] = 0;
+      words[word + 2] = 0;
+      words[word + 3] = 0;
+      words[word + 4] = 0;
+      words[word + 5] = count << 16;
+      words[word + 6] = low;
+      words[word + 7] = high;
       at += RECORD.bytes;
     };
-    if ((mode & DECODE.debug) !== 0) {
-      put(HANDLER.debug, start);
-      view.setBigInt64(at + RECORD.immediate, this.#host.mayBreak(start) ? 1n : 0n, true);
-      next();
-    }
+    if ((mode & DECODE.debug) !== 0) put(HANDLER.debug, start, this.#host.mayBreak(start) ? 1 : 0);
     if ((mode & DECODE.limited) !== 0) {
-      put(HANDLER.limit, start);
       // Of an undefined instruction the first byte counts.
       const known = ending === "undefined" || ending === "long" ? end : end - 1;
-      view.setBigInt64(at + RECORD.immediate, BigInt(known - start), true);
-      next();
+      put(HANDLER.limit, start, known - start);
     }
     const { heads } = this.#host;
     if (heads?.compiles(mode) === true && crossing === undefined && lines.length > 0) {
-      put(HANDLER.head, start);
-      heads.writeHead(at, physical, mode);
-      next();
+      put(HANDLER.head, start, 0);
+      heads.writeHead(at - RECORD.bytes, physical, mode);
     }
-    if (crossing !== undefined) {
-      put(HANDLER.crossing, start);
-      view.setBigInt64(at + RECORD.immediate, BigInt(crossing), true);
-      next();
-    }
+    if (crossing !== undefined) put(HANDLER.crossing, start, crossing | 0, Math.floor(crossing / 2 ** 32));
     const kinds = this.#kindsOf(lines);
     const handlers = this.#numbersOf(kinds);
     const firstLine = at;
-    for (const [i, { decoded, offset }] of lines.entries()) {
-      put(handlers[i] ?? 0, offset);
+    let count = 0;
+    for (const { decoded, offset } of lines) {
+      this.#putInstruction(at, handlers[count] ?? 0, offset, decoded, count + 1);
       count++;
-      this.#fields(at, offset, decoded, count);
-      next();
+      at += RECORD.bytes;
     }
     this.profiled?.push({
       record: firstLine,
@@ -353,13 +359,10 @@ export class TraceCache {
           : new Uint8Array(0),
       ),
     });
+    const faults = ending === "undefined" || ending === "long";
     if (ending !== "none") {
       const endings = { goto: HANDLER.goto, poll: HANDLER.poll, undefined: this.#undefined, long: this.#tooLong };
-      put(endings[ending], end);
-      const faults = ending === "undefined" || ending === "long";
-      view.setUint16(at + RECORD.count, faults ? count + 1 : count, true);
-      view.setBigInt64(at + RECORD.immediate, BigInt(end), true);
-      next();
+      put(endings[ending], end, end, 0, faults ? count + 1 : count);
     }
     this.#top = at;
     this.#words[(slot + 8) >> 2] = first;
@@ -368,30 +371,22 @@ export class TraceCache {
     const trace = { start: first, end: leadsOn ? at - RECORD.bytes : at, slot };
     const page = physical - (physical % PAGE_BYTES);
     // An undefined instruction's bytes count too: when they are written, it may become a defined one.
-    const past = ending === "undefined" || ending === "long" ? end + LONGEST : end;
+    const past = faults ? end + LONGEST : end;
     this.#own(page, start, Math.min(past, PAGE_BYTES), trace);
     if (crossing !== undefined)
       this.#own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
   }
 
-  #fields(at: number, offset: number, decoded: Decoded, count: number): void {
-    const view = this.#view;
-    for (const [i, register] of decoded.registers.entries()) {
-      const field = RECORD.reg[i];
-      if (field !== undefined) view.setUint16(at + field, register, true);
-    }
-    const end = offset + decoded.length;
-    view.setUint16(at + RECORD.base, decoded.base, true);
-    view.setUint16(at + RECORD.index, decoded.index, true);
-    view.setUint16(at + RECORD.context, decoded.addressContext, true);
-    view.setUint8(at + RECORD.scale, decoded.scale);
-    view.setUint8(at + RECORD.length, decoded.length);
-    view.setUint16(at + RECORD.count, count, true);
+  /** The record of an instruction, as layout.ts describes it; `count` is what RECORD.count holds. */
+  #putInstruction(at: number, handler: number, offset: number, decoded: Decoded, count: number): void {
+    const words = this.#words;
+    const word = at >> 2;
+    const { registers, length } = decoded;
+    const end = offset + length;
+    // A relative jump has no memory operand: its displacement field holds the link.
+    const relative = decoded.operands.some((o) => o.kind === "rel");
     const displacement = decoded.ripRelative ? decoded.displacement + end : decoded.displacement;
     if (displacement > 0x7fff_ffff) throw new Error("a RIP-relative operand lies beyond the engine's reach");
-    const relative = decoded.operands.some((o) => o.kind === "rel");
-    // A relative jump has no memory operand: its displacement field holds the link.
-    if (!relative) view.setInt32(at + RECORD.displacement, displacement, true);
     let low = decoded.immediateLow;
     let high = decoded.immediateHigh;
     if (relative) {
@@ -400,8 +395,14 @@ export class TraceCache {
       low = sum | 0;
       high = Math.floor(sum / 2 ** 32);
     }
-    view.setInt32(at + RECORD.immediate, low, true);
-    view.setInt32(at + RECORD.immediate + 4, high, true);
+    words[word] = handler | (offset << 16);
+    words[word + 1] = registers[0] | (registers[1] << 16);
+    words[word + 2] = decoded.base | (decoded.index << 16);
+    words[word + 3] = decoded.addressContext | (decoded.scale << 16) | (length << 24);
+    words[word + 4] = relative ? 0 : displacement;
+    words[word + 5] = registers[2] | (count << 16);
+    words[word + 6] = low;
+    words[word + 7] = high;
   }
 
   /** Takes a slot of the hash for a trace; its byte address, or undefined where all code had to be forgotten first. */
