@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import packageJson from "../package.json" with { type: "json" };
 import { IsolaError } from "../src/base/errors.ts";
+import { densityReport, measureDensity } from "./density.ts";
 import { hostFacts } from "./host.ts";
 import { isolaMachine, openImage, qemuMachine } from "./machines.ts";
 import { measure } from "./measure.ts";
@@ -26,6 +27,13 @@ async function main(): Promise<void> {
     });
   }
   const host = hostFacts();
+  if (options.parts.has("density")) {
+    const density = await measureDensity(options, (line) => console.error(line));
+    process.stdout.write(
+      `commit ${host.commit}, Node ${host.node}, ${host.cores} x ${host.processor}\n${densityReport(density)}`,
+    );
+    if (options.parts.size === 1) return;
+  }
   const image = await openImage();
   const machines = [isolaMachine(packageJson.version), qemuMachine(image, options.qemuCpu)];
   const result = await measure(machines, options, (line) => console.error(line));

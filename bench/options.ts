@@ -2,10 +2,11 @@
 
 import { parseArgs } from "node:util";
 import { IsolaError } from "../src/base/errors.ts";
+import { parseSize } from "../src/base/size.ts";
 import { QEMU_CPU } from "./machines.ts";
 import { WORK_GROUPS } from "./work.ts";
 
-export const PARTS = ["boot", "memory", "idle", "work"] as const;
+export const PARTS = ["boot", "memory", "idle", "work", "density"] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface BenchOptions {
@@ -15,6 +16,9 @@ export interface BenchOptions {
   readonly groups: ReadonlySet<string>;
   readonly timeoutSeconds: number;
   readonly qemuCpu: string;
+  /** Idle VMs at once, and the memory, in bytes, that they may have. */
+  readonly vms: number;
+  readonly memoryBytes: number;
   /** Where the JSON goes; undefined: out/ with the time in its name. */
   readonly output: string | undefined;
 }
@@ -22,6 +26,9 @@ export interface BenchOptions {
 const DEFAULT_ROUNDS = 3;
 const MAX_ROUNDS = 1000;
 const DEFAULT_TIMEOUT = 60;
+const DEFAULT_VMS = 4;
+const MAX_VMS = 1000;
+const DEFAULT_MEMORY = "16G";
 
 export const USAGE = `Usage: npm run bench -- [options]
 
@@ -34,8 +41,11 @@ prints medians and the ratio isola / QEMU of each figure. Raw figures go to out/
                      memory  resident size at the prompt of a 256 MiB guest
                      idle    CPU time over 10 s at the prompt
                      work    programs in the guest, each with a checksum that must agree
+                     density idle Debian VMs of 96 MiB on one server: memory beyond the guest's, processor time
   --groups G,...   only these groups of work: ${WORK_GROUPS.map(({ name }) => name).join(", ")}
   --timeout S      seconds that one boot or one run of a group may take (default ${DEFAULT_TIMEOUT})
+  --vms N          idle VMs at once, of density (default ${DEFAULT_VMS}; 100 take ten minutes and 16 GiB)
+  --memory SIZE    what the server of density may give out (default ${DEFAULT_MEMORY})
   --qemu-cpu M     QEMU's processor model (default ${QEMU_CPU.split(",")[0] ?? ""} under isola's identity)
   --output FILE    where the JSON goes
   --help           this text
@@ -43,7 +53,8 @@ prints medians and the ratio isola / QEMU of each figure. Raw figures go to out/
 Examples:
   npm run bench
   npm run bench -- --rounds 3 --only boot
-  npm run bench -- --only work --groups sha256,sort`;
+  npm run bench -- --only work --groups sha256,sort
+  npm run bench -- --only density --vms 100`;
 
 function invalid(option: string, value: string, wanted: string): IsolaError {
   return new IsolaError({ code: "bench-option", message: `--${option} is "${value}"; wanted: ${wanted}` });
@@ -53,6 +64,12 @@ function natural(option: string, value: string, max: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : 0;
   if (number < 1 || number > max) throw invalid(option, value, `a whole number from 1 to ${max}`);
   return number;
+}
+
+function size(option: string, value: string): number {
+  const bytes = parseSize(value);
+  if (bytes === undefined || bytes === 0) throw invalid(option, value, "a size as 16G");
+  return bytes;
 }
 
 function subset<Name extends string>(option: string, value: string | undefined, known: readonly Name[]): Set<Name> {
@@ -77,6 +94,8 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
         only: { type: "string" },
         groups: { type: "string" },
         timeout: { type: "string" },
+        vms: { type: "string" },
+        memory: { type: "string" },
         "qemu-cpu": { type: "string" },
         output: { type: "string" },
         help: { type: "boolean" },
@@ -100,6 +119,8 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
       WORK_GROUPS.map(({ name }) => name),
     ),
     timeoutSeconds: natural("timeout", text("timeout") ?? String(DEFAULT_TIMEOUT), 86_400),
+    vms: natural("vms", text("vms") ?? String(DEFAULT_VMS), MAX_VMS),
+    memoryBytes: size("memory", text("memory") ?? DEFAULT_MEMORY),
     qemuCpu: text("qemu-cpu") ?? QEMU_CPU,
     output: text("output"),
   };

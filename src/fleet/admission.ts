@@ -3,6 +3,7 @@
  * and who holds the rest. RAM and processor reservations are held by VMs that are on, disks by all that exist.
  */
 
+import { decodedBytes } from "../cpu/wasm/layout.ts";
 import type { CpuPool, Quota, Shortage } from "./contract.ts";
 import { FleetError } from "./fleet-error.ts";
 import { describeShortage } from "./shortage.ts";
@@ -26,12 +27,14 @@ export interface Tenant {
   readonly on: boolean;
 }
 
-/** RAM that a VM's process needs beside the guest's: its program, the engine's tables and compiled code. */
-export const PROCESS_BYTES = 64 * 2 ** 20;
+/** RAM that a VM's process needs beside the guest's: its program, the engine's tables and code. */
+const PROGRAM_BYTES = 56 * 2 ** 20;
+/** As measured with `npm run bench -- --only density`; decoded instructions take more of a larger guest. */
+export const processBytes = ({ memoryBytes }: VmSpec): number => PROGRAM_BYTES + decodedBytes(memoryBytes);
 
-export const reservedBytes = ({ memoryBytes, memoryReservationBytes }: VmSpec): number =>
-  (memoryReservationBytes ?? memoryBytes) + PROCESS_BYTES;
-export const limitBytes = ({ memoryBytes }: VmSpec): number => memoryBytes + PROCESS_BYTES;
+export const reservedBytes = (spec: VmSpec): number =>
+  (spec.memoryReservationBytes ?? spec.memoryBytes) + processBytes(spec);
+export const limitBytes = (spec: VmSpec): number => spec.memoryBytes + processBytes(spec);
 export const diskBytes = ({ disks }: VmSpec): number => disks.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
 
 interface Question {

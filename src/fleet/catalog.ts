@@ -48,6 +48,8 @@ export interface CatalogPlace {
 
 export class Catalog {
   readonly #place: CatalogPlace;
+  /** As recorded; every VM's status asks for one. */
+  #pools: readonly CpuPool[] | undefined;
 
   constructor(place: CatalogPlace) {
     this.#place = place;
@@ -132,6 +134,11 @@ export class Catalog {
   }
 
   pools(): CpuPool[] {
+    this.#pools ??= this.#readPools();
+    return [...this.#pools];
+  }
+
+  #readPools(): CpuPool[] {
     const recorded = this.#place.record.pools();
     if (recorded.some(({ name }) => name === DEFAULT_POOL)) return recorded;
     const { processors } = this.#place;
@@ -156,6 +163,7 @@ export class Catalog {
       throw refuse(`cores is ${cores}; wanted: at most ${processors.length}, its processors`);
     this.#holdsReservations(pool);
     this.#place.record.putPool(pool);
+    this.#pools = undefined;
     this.#place.emit({ kind: "pool.changed", name, message: `CPU pool ${name} has changed` }, action);
     this.#place.poolChanged(pool);
     return pool;
@@ -182,6 +190,7 @@ export class Catalog {
       });
     }
     if (!this.#place.record.removePool(name)) throw notFound("CPU pool", name, "see the list of pools");
+    this.#pools = undefined;
     this.#place.emit({ kind: "pool.removed", name, message: `CPU pool ${name} was removed` }, action);
     const back = this.pool(name);
     if (back !== undefined) this.#place.poolChanged(back);

@@ -41,33 +41,33 @@ export function codeVersion(): string {
   return hash.digest("hex");
 }
 
-/** What the VM's program reads: its own code, and that of the packages which it uses. */
+/** What a VM's program reads besides itself: the packages which it uses; as a part of a package, itself. */
 function codePaths(): string[] {
   const require = createRequire(import.meta.url);
-  const packages = ["zod", "xz-decompress"].flatMap((name) => {
+  const packages = ["xz-decompress"].flatMap((name) => {
     for (const folder of require.resolve.paths(name) ?? []) {
       if (existsSync(join(folder, name))) return [join(folder, name)];
     }
     return [];
   });
-  return [CODE, join(dirname(CODE), "package.json"), ...packages];
+  return import.meta.url.endsWith(".ts") ? packages : [CODE, join(dirname(CODE), "package.json"), ...packages];
 }
 
-function landlockRules(code: readonly string[], cache: string): LandlockRule[] {
+function landlockRules(code: readonly string[]): LandlockRule[] {
   const libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
   return [
     ...[process.execPath, ...libraries].map((path) => ({ path, allow: READ_AND_RUN })),
-    ...[...code, cache, "/etc/ld.so.cache", "/dev/urandom"].map((path) => ({ path, allow: READ })),
+    ...[...code, "/etc/ld.so.cache", "/dev/urandom"].map((path) => ({ path, allow: READ })),
     { path: "/dev/null", allow: LANDLOCK_FS.readFile | LANDLOCK_FS.writeFile },
   ];
 }
 
-/** `cache`: the folder of compiled code, which VMs may read. */
-export function planWalls(cache: string): Walls {
-  const code = codePaths();
+/** `programs`: the folder of VMs' programs. */
+export function planWalls(programs: string): Walls {
+  const code = [programs, ...codePaths()];
   const nodeFlags = [
     "--permission",
-    ...[...code, cache].map((path) => `--allow-fs-read=${path}`),
+    ...code.map((path) => `--allow-fs-read=${path}`),
     "--allow-worker",
     "--allow-net",
     "--no-experimental-ffi",
@@ -100,7 +100,7 @@ export function planWalls(cache: string): Walls {
         : why,
   );
   const root = process.getuid?.() === 0;
-  const closed = [process.execPath, ...code, cache].map((path) => closedTo(path, 4)).find((path) => path !== undefined);
+  const closed = [process.execPath, ...code].map((path) => closedTo(path, 4)).find((path) => path !== undefined);
   const ownUid = state(
     "own-uid",
     launcher && root && closed === undefined,
@@ -117,7 +117,7 @@ export function planWalls(cache: string): Walls {
   return {
     barriers,
     launcher,
-    landlock: landlock ? landlockRules(code, cache) : null,
+    landlock: landlock ? landlockRules(code) : null,
     uid: (number) => (ownUid ? FIRST_UID + number : null),
     nodeFlags,
   };

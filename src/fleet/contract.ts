@@ -8,7 +8,8 @@
 
 import { z } from "zod";
 import { namedKey } from "../machine/key-codes.ts";
-import { type Screen, screenSchema } from "./control-protocol.ts";
+import { screenSchema } from "./control-answers.ts";
+import type { Screen } from "./control-protocol.ts";
 import { VM_OPERATIONS, VM_STATES } from "./lifecycle.ts";
 import { nameSchema, sizeSchema, vmSpecSchema, type VmSpecInput, type VmUpdate } from "./vm-spec.ts";
 

@@ -4,76 +4,74 @@
  * A connection begins with `hello` and the VM's secret; anything else ends it. Then either side of it is one of two
  * things: a control connection (requests, each answered under its number, and notices), or, after `console`, a
  * console: frames of bytes both ways, and `gap` where the watcher fell behind.
+ *
+ * Nothing is imported here: a VM's process keeps what it loads for as long as it lives. The server checks what it is
+ * told by control-answers.ts, the VM's process by control-request.ts.
  */
-
-import { z } from "zod";
 
 export const VM_PROCESS_STATES = ["starting", "running", "paused", "stopping"] as const;
 export type VmProcessState = (typeof VM_PROCESS_STATES)[number];
 
 /** What a VGA in text mode shows. */
-export const screenSchema = z.object({
-  columns: z.int(),
-  rows: z.int(),
-  lines: z.array(z.string()).meta({ description: "the text, a string each row, without the spaces at its end" }),
-  painted: z
-    .array(z.string())
-    .meta({ description: "the same in colour, in full width: what a terminal prints [ECMA-48, SGR]" }),
-  cursor: z.object({ column: z.int(), row: z.int() }).nullable().meta({ description: "null: it is not shown" }),
-});
-export type Screen = z.infer<typeof screenSchema>;
+export interface Screen {
+  readonly columns: number;
+  readonly rows: number;
+  readonly lines: string[];
+  /** The same in colour, as a terminal prints it. */
+  readonly painted: string[];
+  /** Null: it is not shown. */
+  readonly cursor: { readonly column: number; readonly row: number } | null;
+}
 
 /** Bytes of the keyboard in one request. */
 export const MAX_KEY_CODES = 1024;
-const requestId = { id: z.int() };
-export const controlRequestSchema = z.discriminatedUnion("do", [
-  z.object({ ...requestId, do: z.literal("hello"), secret: z.string() }),
+
+export type ControlCommand =
+  | { readonly do: "hello"; readonly secret: string }
   /** Answered by a VmReport; from then on notices come too. */
-  z.object({ ...requestId, do: z.literal("watch") }),
-  z.object({ ...requestId, do: z.literal("report") }),
-  z.object({ ...requestId, do: z.literal("pause") }),
-  z.object({ ...requestId, do: z.literal("resume") }),
-  z.object({ ...requestId, do: z.literal("reset") }),
-  z.object({ ...requestId, do: z.literal("stop"), graceMs: z.number().nonnegative() }),
-  z.object({ ...requestId, do: z.literal("kill") }),
+  | { readonly do: "watch" }
+  | { readonly do: "report" }
+  | { readonly do: "pause" }
+  | { readonly do: "resume" }
+  | { readonly do: "reset" }
+  | { readonly do: "stop"; readonly graceMs: number }
+  | { readonly do: "kill" }
   /** Processors; null: no limit. */
-  z.object({ ...requestId, do: z.literal("budget"), processors: z.number().positive().nullable() }),
-  z.object({ ...requestId, do: z.literal("settings"), rebootOnReset: z.boolean() }),
+  | { readonly do: "budget"; readonly processors: number | null }
+  | { readonly do: "settings"; readonly rebootOnReset: boolean }
   /** Answered by a screen beside the report. */
-  z.object({ ...requestId, do: z.literal("screen") }),
-  /** Bytes of scan code set 1. */
-  z.object({ ...requestId, do: z.literal("keys"), codes: z.array(z.int().min(0).max(255)).max(MAX_KEY_CODES) }),
-  z.object({ ...requestId, do: z.literal("console"), replayBytes: z.number().nonnegative() }),
-]);
-export type ControlRequest = z.infer<typeof controlRequestSchema>;
-type WithoutId<T> = T extends unknown ? Omit<T, "id"> : never;
-export type ControlCommand = WithoutId<ControlRequest>;
+  | { readonly do: "screen" }
+  /** Bytes of scan code set 1, at most MAX_KEY_CODES. */
+  | { readonly do: "keys"; readonly codes: readonly number[] }
+  | { readonly do: "console"; readonly replayBytes: number };
+export type ControlRequest = ControlCommand & { readonly id: number };
 
-export const vmReportSchema = z.object({
-  state: z.enum(VM_PROCESS_STATES),
-  resets: z.int().nonnegative(),
+export interface VmReport {
+  readonly state: VmProcessState;
+  readonly resets: number;
   /** Processor time of the whole process, µs. */
-  cpuMicros: z.number().nonnegative(),
-  throttledMs: z.number().nonnegative(),
-  instructions: z.number().nonnegative(),
-});
-export type VmReport = z.infer<typeof vmReportSchema>;
+  readonly cpuMicros: number;
+  readonly throttledMs: number;
+  readonly instructions: number;
+}
 
-export const controlAnswerSchema = z.union([
-  z.object({ id: z.int(), ok: vmReportSchema, screen: screenSchema.nullable().optional() }),
-  z.object({ id: z.int(), error: z.string() }),
-  /** A change of state or use, unasked. */
-  z.object({ notice: vmReportSchema }),
-  z.object({ gap: z.number().nonnegative() }),
-]);
+export const EXIT_KINDS = [
+  "power-off",
+  "killed",
+  "reset",
+  "debug-exit",
+  "triple-fault",
+  "internal-error",
+  "start-failed",
+] as const;
 
 /** How the VM ended, as its process leaves it behind. */
-export const exitReportSchema = z.object({
-  kind: z.enum(["power-off", "killed", "reset", "debug-exit", "triple-fault", "internal-error", "start-failed"]),
-  message: z.string(),
-  time: z.iso.datetime(),
-});
-export type ExitReport = z.infer<typeof exitReportSchema>;
+export interface ExitReport {
+  readonly kind: (typeof EXIT_KINDS)[number];
+  readonly message: string;
+  /** ISO 8601. */
+  readonly time: string;
+}
 
 /** What a VM's process is handed, as JSON, through descriptor `CONFIG_FD`. Files are descriptors that it inherits. */
 export interface VmProcessConfig {

@@ -5,7 +5,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { paintedRows } from "../machine/painted-screen.ts";
 import { screenLines } from "../machine/vm-contract.ts";
 import { ConsoleHistory } from "./console-history.ts";
-import { type ControlRequest, controlRequestSchema, type Screen, type VmReport } from "./control-protocol.ts";
+import type { ControlRequest, Screen, VmReport } from "./control-protocol.ts";
+import { readControlRequest } from "./control-request.ts";
 import {
   decodeMessage,
   encodeFrame,
@@ -125,12 +126,12 @@ export class ControlServer {
       this.#runner.type(frame.body);
       return;
     }
-    const parsed = controlRequestSchema.safeParse(decodeMessage(frame));
-    if (!parsed.success || (!peer.known && parsed.data.do !== "hello")) {
+    const request = readControlRequest(decodeMessage(frame));
+    if (request === undefined || (!peer.known && request.do !== "hello")) {
       peer.socket.destroy();
       return;
     }
-    void this.#answer(peer, parsed.data);
+    void this.#answer(peer, request);
   }
 
   async #answer(peer: Peer, request: ControlRequest): Promise<void> {

@@ -7,7 +7,6 @@ import type { ProgressListener } from "../images/progress.ts";
 import { keyCodes, namedKey } from "../machine/key-codes.ts";
 import { admitExistence, admitRun, type Capacity } from "./admission.ts";
 import { Catalog, notFound, parseInput } from "./catalog.ts";
-import { warmCodeCache } from "./code-cache.ts";
 import { planWalls, type Walls } from "./confinement.ts";
 import { readConsoleLog } from "./console-log.ts";
 import type {
@@ -38,6 +37,7 @@ import { FleetRecord } from "./record.ts";
 import { SAMPLE_MS, Samples } from "./samples.ts";
 import { defaultStateFolder, StateFolder } from "./state-folder.ts";
 import { type Entry, Supervisor } from "./supervisor.ts";
+import { makeVmProgram } from "./vm-program.ts";
 import type { VmRun } from "./vm-run.ts";
 import { VM_FILES } from "./vm-spawn.ts";
 import {
@@ -75,7 +75,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<Fleet> {
   const folder = await StateFolder.open(options.stateFolder ?? defaultStateFolder());
   try {
     const record = new FleetRecord(folder.record);
-    const fleet = new FleetServer(folder, record, options);
+    const fleet = new FleetServer(folder, record, await makeVmProgram(folder.programs), options);
     await fleet.open();
     return fleet;
   } catch (error) {
@@ -102,10 +102,10 @@ class FleetServer implements Fleet {
   #busy = { ms: busyMs(), at: performance.now() };
   #busyPercent = 0;
 
-  constructor(folder: StateFolder, record: FleetRecord, options: FleetOptions) {
+  constructor(folder: StateFolder, record: FleetRecord, program: string, options: FleetOptions) {
     this.#folder = folder;
     this.#record = record;
-    this.#walls = planWalls(folder.compiled);
+    this.#walls = planWalls(folder.programs);
     const { totalBytes } = hostMemory();
     const memoryBytes =
       options.memoryBytes ?? totalBytes - Math.max(HOST_RESERVE_BYTES, totalBytes * HOST_RESERVE_PART);
@@ -123,6 +123,7 @@ class FleetServer implements Fleet {
     this.#supervisor = new Supervisor({
       record,
       folder,
+      program,
       images: options.images ?? new ImageStore(),
       walls: this.#walls,
       capacity: this.#capacity,
@@ -145,7 +146,6 @@ class FleetServer implements Fleet {
   }
 
   async open(): Promise<void> {
-    await warmCodeCache(this.#folder.compiled, this.#walls);
     await this.#supervisor.reconcile();
     this.#emit({
       kind: "server.started",

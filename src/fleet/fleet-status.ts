@@ -3,7 +3,7 @@
 import { statSync } from "node:fs";
 import { hostname } from "node:os";
 import packageJson from "../../package.json" with { type: "json" };
-import { type Capacity, diskBytes, limitBytes, PROCESS_BYTES, reservedBytes } from "./admission.ts";
+import { type Capacity, diskBytes, limitBytes, processBytes, reservedBytes } from "./admission.ts";
 import type { Walls } from "./confinement.ts";
 import type { CpuPool, HostInventory, VmStatus } from "./contract.ts";
 import { engines, fileSystem, hostMemory, hostNames, residentBytes } from "./host-facts.ts";
@@ -66,7 +66,7 @@ export function vmStatus({ record, run, pool, diskFolder }: StatusParts): VmStat
     restarts: record.restarts,
     memory: {
       asked: spec.memoryBytes,
-      granted: on ? reservedBytes(spec) - PROCESS_BYTES : 0,
+      granted: on ? reservedBytes(spec) - processBytes(spec) : 0,
       used: run === undefined ? 0 : residentBytes(run.pid),
     },
     cpu: {

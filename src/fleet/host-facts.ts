@@ -1,4 +1,4 @@
-/** What this host has and can do, read from the host each time: nothing here is remembered. */
+/** What this host has and can do, read from the host each time: nothing but names is remembered. */
 
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
@@ -35,10 +35,9 @@ export function fileSystem(path: string): { totalBytes: number; freeBytes: numbe
   return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
 }
 
-export const hostNames = (): { model: string; kernel: string } => ({
-  model: cpus()[0]?.model.trim() ?? arch(),
-  kernel: `${platform()} ${release()}`,
-});
+/** They do not change while a process lives, and asking costs a millisecond. */
+const names = { model: cpus()[0]?.model.trim() ?? arch(), kernel: `${platform()} ${release()}` };
+export const hostNames = (): { model: string; kernel: string } => names;
 
 /** Milliseconds that the processors have been busy since the host's start. */
 export function busyMs(): number {

@@ -5,6 +5,7 @@ import { setFlagsFromString } from "node:v8";
 import { parentPort } from "node:worker_threads";
 import type { VcpuThreadStart } from "../machine/vcpu-messages.ts";
 import { runVcpuThread } from "../machine/vcpu-thread.ts";
+import { MemoryReturn } from "./memory-return.ts";
 import { processMicros } from "./worker-thread.ts";
 
 // A worker that is terminated keeps nothing, so what it compiled is stored at its start.
@@ -18,8 +19,10 @@ if (port === null) throw new Error("node-vcpu-worker.ts runs as a worker");
 port.once("message", (start: VcpuThreadStart) => {
   // By itself V8 optimises WebAssembly so late that a guest's loop is often over by then.
   if (start.compileAfter > 0) setFlagsFromString(`--wasm-tiering-budget=${TIERING_BUDGET}`);
+  const memory = new MemoryReturn();
   runVcpuThread(start, {
     post: (message) => port.postMessage(message),
     usedMicros: processMicros,
+    rest: () => memory.look(),
   });
 });

@@ -5,7 +5,7 @@ import { decompress } from "../images/decompress/decompress.ts";
 import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
 import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
 import { createKvmEngine } from "./kvm-engine.ts";
-import { returnMemoryAfterStart } from "./memory-return.ts";
+import { watchMainThread } from "./memory-return.ts";
 import { workerThread } from "./worker-thread.ts";
 
 /** The portable engine looks up every millisecond, so nothing has to kick it. */
@@ -27,10 +27,10 @@ const createEngine = (request: EngineRequest): VmEngine =>
   request.name === "kvm" ? createKvmEngine(request) : portableEngine(request);
 
 export const createNodeVm: CreateVm = (options) => {
-  returnMemoryAfterStart();
+  watchMainThread();
   return new VirtualMachine(options, { createEngine, decompress });
 };
 export const restoreNodeVm: RestoreVm = (options) => {
-  returnMemoryAfterStart();
+  watchMainThread();
   return new VirtualMachine(options, { createEngine, decompress });
 };

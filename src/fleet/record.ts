@@ -3,7 +3,7 @@
  * so that a server killed at any point finds out what was under way. Rows are JSON where nobody searches in them.
  */
 
-import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { FleetError } from "./fleet-error.ts";
 import { MIGRATIONS } from "./record-migrations.ts";
 import type { Barrier, CpuPool, FleetEvent, Quota, Template, VmExit } from "./contract.ts";
@@ -49,6 +49,7 @@ const parse = <T>(text: Row[string] | undefined): T => JSON.parse(String(text)) 
 
 export class FleetRecord {
   readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
 
   /** @throws FleetError `host-failed` where the file cannot be used, or was written by a newer isola */
   constructor(path: string) {
@@ -84,12 +85,22 @@ export class FleetRecord {
     this.#database.close();
   }
 
+  /** Each statement is compiled once: that takes SQLite longer than most of them run. */
+  #prepared(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
   #rows(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#database.prepare(sql).all(...values) as Row[];
+    return this.#prepared(sql).all(...values) as Row[];
   }
 
   #run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#database.prepare(sql).run(...values).changes);
+    return Number(this.#prepared(sql).run(...values).changes);
   }
 
   // -- virtual machines ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
  *
  *   fleet.db          the record
  *   server.lock       names the server that has the folder
- *   compiled/         V8's code cache, for VMs to read
+ *   programs/         the program of VMs' processes, for them to read
  *   vms/ID/           a VM's control socket, console log, cause of its last end
  *   disks/ID/         its disks
  */
@@ -41,12 +41,12 @@ export class StateFolder {
   static async open(path: string): Promise<StateFolder> {
     try {
       await mkdir(path, { recursive: true });
-      // VMs with users of their own reach their code cache in it, and nothing else.
+      // VMs with users of their own reach their program in it, and nothing else.
       await chmod(path, 0o711);
       for (const [name, mode] of [
         ["vms", 0o700],
         ["disks", 0o700],
-        ["compiled", 0o755],
+        ["programs", 0o755],
       ] as const) {
         await mkdir(join(path, name), { recursive: true, mode });
         await chmod(join(path, name), mode);
@@ -81,8 +81,8 @@ export class StateFolder {
   get record(): string {
     return join(this.path, "fleet.db");
   }
-  get compiled(): string {
-    return join(this.path, "compiled");
+  get programs(): string {
+    return join(this.path, "programs");
   }
   get disks(): string {
     return join(this.path, "disks");

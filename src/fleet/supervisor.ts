@@ -46,6 +46,8 @@ export interface Entry {
 export interface SupervisorPlace {
   readonly record: FleetRecord;
   readonly folder: StateFolder;
+  /** Folder of VMs' program. */
+  readonly program: string;
   readonly images: Pick<ImageStore, "locate">;
   readonly walls: Walls;
   readonly capacity: Capacity;
@@ -181,7 +183,7 @@ export class Supervisor {
         walls,
         processors: pool?.processors ?? [],
         budget: capPercent === null ? null : capPercent / PERCENT_PER_PROCESSOR,
-        cache: folder.compiled,
+        program: this.#place.program,
       });
       const run: RunRecord = { ...planned, pid: spawned.pid, pidStart: spawned.pidStart };
       // Recorded first: from the word on, the process lives without this server.

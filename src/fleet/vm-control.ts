@@ -2,7 +2,8 @@
 
 import { createConnection, type Socket } from "node:net";
 import type { ConsoleAttachment, ConsoleListener } from "./contract.ts";
-import { type ControlCommand, controlAnswerSchema, type Screen, type VmReport } from "./control-protocol.ts";
+import { controlAnswerSchema } from "./control-answers.ts";
+import type { ControlCommand, Screen, VmReport } from "./control-protocol.ts";
 import { FleetError } from "./fleet-error.ts";
 import { decodeMessage, encodeFrame, encodeMessage, FRAME, type Frame, FrameReader } from "./frames.ts";
 

@@ -4,7 +4,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
-import { fileURLToPath } from "node:url";
 import { placeLock, startTime } from "../sys/lock-file.ts";
 import type { Walls } from "./confinement.ts";
 import { FIRST_FILE_FD, type LaunchConfig, LISTEN_FD, type VmProcessConfig } from "./control-protocol.ts";
@@ -15,10 +14,17 @@ import type { VmSpec } from "./vm-spec.ts";
 /** Names in a VM's folder. */
 export const VM_FILES = { socket: "control", exit: "exit.json", log: "console.log", errors: "process.log" } as const;
 const ERROR_BYTES = 64 * 1024;
-
-const program = (name: string): string => {
-  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  return fileURLToPath(new URL(`./${name}.${extension}`, import.meta.url));
+/** V8 would keep a copy of its built-in functions near the code it makes, 2 MiB for each thread of JavaScript. */
+const MEMORY_FLAGS = ["--no-short-builtin-calls"];
+/**
+ * The C library's allocator: one arena for all threads, as in bin/isola.js, and what V8's compilers took goes back to
+ * the host when they free it, 6 MB after a start. [mallopt(3)]
+ */
+const MALLOC_SETTINGS = {
+  MALLOC_ARENA_MAX: "1",
+  MALLOC_MMAP_THRESHOLD_: "65536",
+  MALLOC_TRIM_THRESHOLD_: "65536",
+  MALLOC_TOP_PAD_: "0",
 };
 
 export interface SpawnOptions {
@@ -35,8 +41,8 @@ export interface SpawnOptions {
   /** Of the pool. */
   readonly processors: readonly number[];
   readonly budget: number | null;
-  /** Where compiled code is kept, for VMs to read. */
-  readonly cache: string;
+  /** Folder of the VM's program; see vm-program.ts. */
+  readonly program: string;
 }
 
 export interface Spawned {
@@ -81,16 +87,15 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       rebootOnReset: spec.rebootOnReset,
       budget: options.budget,
     };
+    const program = (name: string): string => join(options.program, "fleet", `${name}.js`);
     const flags = walls.launcher ? walls.nodeFlags : [];
-    const argv = [process.execPath, ...flags, program("vm-process"), spec.name];
+    const argv = [process.execPath, ...MEMORY_FLAGS, ...flags, program("vm-process"), spec.name];
     // The system's OpenSSL configuration is behind the wall, and Node does not start without one.
     const environment = {
-      NODE_COMPILE_CACHE: options.cache,
       OPENSSL_CONF: "/dev/null",
       TZ: "UTC",
       UV_THREADPOOL_SIZE: "1",
-      // As in bin/isola.js: threads that compile keep arenas otherwise.
-      MALLOC_ARENA_MAX: "1",
+      ...MALLOC_SETTINGS,
     };
     const launch: LaunchConfig = {
       listenPath: join(folder, VM_FILES.socket),

@@ -26,6 +26,8 @@ export interface VcpuThreadPlace {
   post(message: VcpuThreadMessage): void;
   /** µs of processor time that the whole process has used; absent where that is not known: then no budget holds. */
   readonly usedMicros?: () => number;
+  /** Called before the thread waits for its guest's next interrupt: time to put things in order. */
+  readonly rest?: () => void;
 }
 
 export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): void {
@@ -92,7 +94,10 @@ function run(
     control[CONTROL.retiredHigh] = Number(retired >> 32n);
     const result = governor.settle(exit);
     if (result !== undefined) return { vcpu, result };
-    if (exit.kind === "halt" && !governor.pausing) sleep(board, clock, exit.masked);
+    if (exit.kind === "halt" && !governor.pausing) {
+      place.rest?.();
+      sleep(board, clock, exit.masked);
+    }
   }
 }
 

@@ -45,6 +45,14 @@ export const TRACE_KEY = { context: 44, mark: 60 } as const;
 export const CODE_MAP = 4 * MIB;
 /** Decoded records. */
 export const ARENA = { base: 8 * MIB, end: 104 * MIB } as const;
+/** Records may take so much, or this part of the guest's RAM: a Debian boot decodes 15 MiB of them, most of it once. */
+const LEAST_DECODED_BYTES = 8 * MIB;
+const RAM_PER_DECODED = 12;
+
+/** How much of ARENA a guest with so much RAM may use, in bytes: the host never gets back what was touched. */
+export function decodedBytes(ramBytes: number): number {
+  return Math.min(ARENA.end - ARENA.base, Math.max(LEAST_DECODED_BYTES, Math.ceil(ramBytes / RAM_PER_DECODED)));
+}
 /** Executions by record, i32 each, where the interpreter was built to count. */
 export const PROFILE = 104 * MIB;
 

@@ -16,7 +16,7 @@ import {
   NO_FLAGS,
   type Sequence,
 } from "./handlers.ts";
-import { ARENA, CODE_MAP, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
+import { ARENA, CODE_MAP, decodedBytes, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
 
 const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
@@ -121,6 +121,8 @@ export class TraceCache {
   /** Slots of the hash that are not empty, deleted ones included. */
   readonly #slots: number[] = [];
   #top: number = ARENA.base;
+  /** End of the part of the arena that may be used. */
+  readonly #end: number;
 
   constructor(memory: GuestMemory, host: TraceHost, decoder: Decoder) {
     this.#memory = memory;
@@ -128,6 +130,7 @@ export class TraceCache {
     this.#decoder = decoder;
     this.#view = memory.view;
     this.#words = new Int32Array(memory.memory.buffer);
+    this.#end = ARENA.base + decodedBytes(memory.ramBytes);
     const [ud, gp] = host.addHandlers([
       faultHandler("undefined", EXCEPTION.UD),
       faultHandler("too long", EXCEPTION.GP, 0),
@@ -162,7 +165,7 @@ export class TraceCache {
   /** Decodes the trace at a linear address and enters it under its physical one. Throws GuestFault if the fetch faults. */
   decode(linear: bigint, mode: number): void {
     const physical = this.#host.fetch(linear);
-    if (this.#top + MAX_RECORDS * RECORD.bytes > ARENA.end) this.clear();
+    if (this.#top + MAX_RECORDS * RECORD.bytes > this.#end) this.clear();
     const pageAddress = physical - (physical % PAGE_BYTES);
     const page = this.#codeBytes(pageAddress);
     const start = physical % PAGE_BYTES;
