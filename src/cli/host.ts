@@ -1,6 +1,6 @@
 /** What the commands take from outside, in one place, so that tests can run them against a VM and a store of their own. */
 
-import type { EngineChoice } from "../fleet/engine-choice.ts";
+import type { EngineChoice, ProcessorWanted } from "../fleet/engine-choice.ts";
 import type { ImageStore } from "../images/store.ts";
 import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
 import type { RunningServer, ServeOptions } from "./remote/serve.ts";
@@ -13,7 +13,8 @@ export interface CliHost {
   readonly streams: TerminalStreams;
   readonly createVm: CreateVm;
   /** The engine that this host runs guests best on. */
-  readonly chooseEngine: () => EngineChoice;
+  /** `wanted`: the processor of a guest that is to go on. */
+  readonly chooseEngine: (wanted?: ProcessorWanted) => EngineChoice;
   readonly restoreVm: RestoreVm;
   readonly openStore: () => Images;
   readonly version: string;

@@ -14,7 +14,6 @@ import { runCommand } from "./run-command.ts";
 import {
   type EngineOption,
   type FwCfgOption,
-  parseCpu,
   parseCpus,
   parseDebugExit,
   parseEngine,
@@ -22,6 +21,7 @@ import {
   parseName,
   parseScreen,
   parseTrace,
+  parseTsc,
   type ScreenName,
   parseCompiler,
 } from "./run-options.ts";
@@ -139,7 +139,8 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--rng", "an entropy device (virtio-rng) with the host's random numbers")
     .option("--append <WORDS>", "words added to the kernel's command line")
     .option("--memory <SIZE>", `guest memory (default: ${formatSize(DEFAULT_MEMORY_BYTES)})`, parseMemory)
-    .option("--cpu <MODEL>", "the processor: x86-64-v1, x86-64-v2, max, each with ,+FEATURE ,-FEATURE", parseCpu)
+    .option("--cpu <MODEL>", "the processor: x86-64-v1, x86-64-v2, host (all there is), each with ,+FEATURE ,-FEATURE")
+    .option("--tsc <FREQUENCY>", "of the time-stamp counter, for a guest that is to move to a host of it", parseTsc)
     .option("--cpus <N>", "processors (default: 1); more than one need the engine kvm", parseCpus, 1)
     .option(
       "--engine <NAME>",
@@ -190,8 +191,7 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
     .option("--save-to <FILE>", "where Ctrl-A s, or signal SIGUSR2, saves the guest anew")
     .addHelpText("after", RESTORE_HELP)
     .action(async (file: string, { disk = [], engine, ...flags }: Partial<RunFlags>) => {
-      // So far only the portable engine goes on with a saved guest.
-      const defaults = { engine: engine === "kvm" ? engine : "wasm", screen: "serial", trace: [] } as const;
+      const defaults = { engine: engine ?? "auto", screen: "serial", trace: [] } as const;
       outcome = await restoreCommand(host, { ...defaults, ...flags, file, disks: disk });
     });
 

@@ -9,7 +9,7 @@ import { readFwCfg, readGuestFile, readModule } from "./guest-files.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { ProgressBar } from "./progress-bar.ts";
 import { oneLine } from "./report.ts";
-import { composeCommandLine, type EngineOption, type FwCfgOption, type ScreenName } from "./run-options.ts";
+import { composeCommandLine, cpuFor, type EngineOption, type FwCfgOption, type ScreenName } from "./run-options.ts";
 
 const DEFAULT_IMAGE = "debian";
 /** Without an image there is no other command line that would show anything. */
@@ -31,8 +31,10 @@ export interface RunOptions {
   readonly memory: number;
   readonly engine: EngineOption;
   readonly cpus: number;
-  /** The CPU model by its canonical name. */
+  /** The CPU model as the user wrote it. */
   readonly cpu?: string;
+  /** Hz. */
+  readonly tsc?: number;
   readonly name?: string;
   /** Start anew when the guest resets. */
   readonly reboot: boolean;
@@ -55,10 +57,23 @@ type GuestOptions = RunOptions & { readonly engine: EngineName; readonly why?: s
 
 /** Chooses where the user left it to isola; `why` is the line that says so where that is not the fast one. */
 function withEngine(host: CliHost, options: RunOptions): GuestOptions {
-  if (options.engine !== "auto") return { ...options, engine: options.engine };
-  const { engine, reason } = host.chooseEngine();
-  const why = reason === undefined ? {} : { why: `isola: on the portable engine, since ${oneLine(reason)}` };
-  return { ...options, engine, ...why };
+  const { engine, why } = engineOf(host, options.engine);
+  const cpu = options.cpu === undefined ? {} : { cpu: cpuFor(engine, options.cpu) };
+  return { ...options, engine, ...cpu, ...(why === undefined ? {} : { why }) };
+}
+
+/** What runs a guest where the user asks for it so; `why` is the line that says why it is not KVM. */
+export function engineOf(
+  host: CliHost,
+  asked: EngineOption,
+  wanted?: Parameters<CliHost["chooseEngine"]>[0],
+): { readonly engine: EngineName; readonly why?: string } {
+  if (asked !== "auto") return { engine: asked };
+  const { engine, reason } = host.chooseEngine(wanted);
+  return {
+    engine,
+    ...(reason === undefined ? {} : { why: `isola: on the portable engine, since ${oneLine(reason)}` }),
+  };
 }
 
 /** Reads modules one after the other: what is left of the guest's memory bounds the next. */
@@ -75,7 +90,7 @@ async function readModules(initrds: readonly string[], memoryBytes: number): Pro
 
 /** Gathers what the guest boots from: an image, single files, or an image with files in place of its own. */
 async function gather(host: CliHost, options: GuestOptions, disks: readonly FileDisk[]): Promise<VmOptions> {
-  const { memory, engine, cpu, cpus, trace, debugExit, rng = false } = options;
+  const { memory, engine, cpu, tsc, cpus, trace, debugExit, rng = false } = options;
   const [kernelFile, modules, fwCfg] = await Promise.all([
     options.kernel === undefined ? undefined : readGuestFile("kernel", options.kernel, KERNEL_LIMIT_BYTES),
     readModules(options.initrds, memory),
@@ -95,6 +110,7 @@ async function gather(host: CliHost, options: GuestOptions, disks: readonly File
     ...(fwCfg.length === 0 ? {} : { fwCfg }),
     ...(debugExit === undefined ? {} : { debugExit }),
     ...(cpu === undefined ? {} : { cpu }),
+    ...(tsc === undefined ? {} : { tscHz: tsc }),
   });
   if (kernelFile !== undefined && options.image === undefined) {
     // A console that the user names must be the only one, or it would not be /dev/console's first choice.

@@ -5,6 +5,9 @@ import {
   COMPILE_AFTER,
   type DebugExitConfig,
   DEFAULT_DEBUG_EXIT,
+  type EngineName,
+  MAX_TSC_HZ,
+  MIN_TSC_HZ,
   MOST_CPUS,
   FW_CFG_NAME_BYTES,
   parseCpuModel,
@@ -31,14 +34,25 @@ export function parseCpus(text: string): number {
   throw usageError(`--cpus ${text}: not a number of processors; wanted: 1 to ${MOST_CPUS}`);
 }
 
-/** The canonical name of a CPU model. */
-export function parseCpu(text: string): string {
+/** The CPU model for an engine: the portable one's by its canonical name; KVM's is resolved by what the host has. */
+export function cpuFor(engine: EngineName, text: string): string {
+  if (engine === "kvm") return text;
   try {
     return parseCpuModel(text).name;
   } catch (error) {
     if (!(error instanceof IsolaError)) throw error;
     throw usageError(`--cpu: ${error.message}`);
   }
+}
+
+const TSC_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1e3, m: 1e6, g: 1e9 };
+
+/** Hz, from `2445426000` or `2445.426MHz`. */
+export function parseTsc(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*(?:([kmg]?)(?:hz)?)?$/i.exec(text) ?? [];
+  const hertz = Math.round(Number(digits) * (TSC_UNITS[unit.toLowerCase()] ?? 0));
+  if (digits !== "" && hertz >= MIN_TSC_HZ && hertz <= MAX_TSC_HZ) return hertz;
+  throw usageError(`--tsc ${text}: not a frequency; wanted: ${MIN_TSC_HZ} to ${MAX_TSC_HZ} Hz, or as in 2.4GHz`);
 }
 
 export function parseEngine(text: string): EngineOption {

@@ -2,7 +2,10 @@
 
 import type { EngineName } from "../machine/vm-contract.ts";
 import { type KvmReport, probeKvm } from "../cpu/kvm/probe.ts";
+import { type ProcessorWanted, kvmUnfit } from "./kvm-engine.ts";
 import { linuxSys } from "../sys/linux.ts";
+
+export type { ProcessorWanted };
 
 export interface EngineChoice {
   readonly engine: EngineName;
@@ -19,9 +22,10 @@ export function kvmReport(): KvmReport {
   }
 }
 
-/** `auto`: KVM where it runs unmodified kernels, and the portable engine elsewhere. */
-export function chooseEngine(): EngineChoice {
-  const { usable, reason } = kvmReport();
-  if (usable) return { engine: "kvm" };
+/** `auto`: KVM where it runs unmodified kernels, and a guest as is `wanted`; the portable engine elsewhere. */
+export function chooseEngine(wanted?: ProcessorWanted): EngineChoice {
+  const { usable, reason: unusable } = kvmReport();
+  const reason = usable ? wanted && kvmUnfit(wanted) : unusable;
+  if (usable && reason === undefined) return { engine: "kvm" };
   return { engine: "wasm", ...(reason === undefined ? {} : { reason }) };
 }

@@ -3,13 +3,22 @@
 import { IsolaError } from "../base/errors.ts";
 import { cpuidTable, hostFeatures } from "../cpu/kvm/cpuid-table.ts";
 import { Kvm, type KvmVm } from "../cpu/kvm/kvm.ts";
-import { createInterrupts, KvmInterrupts } from "../cpu/kvm/kvm-interrupts.ts";
+import { createInterrupts } from "../cpu/kvm/kvm-interrupts.ts";
 import type { VcpuFile, VcpuPlace } from "../cpu/kvm/vcpu-file.ts";
 import { KICK, Kicker } from "../cpu/kvm/kick.ts";
 import type { VcpuThreadStart } from "../machine/vcpu-messages.ts";
 import type { EngineRequest, VcpuThread, VmEngine } from "../machine/vm.ts";
 import { type GuestMemory, VGA_WINDOW } from "../memory/guest-memory.ts";
+import {
+  type CpuModel,
+  DEFAULT_CPU_MODEL,
+  EVERY_FEATURE,
+  offeredModel,
+  parseCpuModel,
+  wholeModel,
+} from "../isa/cpu-models.ts";
 import { linuxSys } from "../sys/linux.ts";
+import { KvmMachine } from "./kvm-machine.ts";
 import { workerThread } from "./worker-thread.ts";
 
 /** What a worker needs besides to run its vCPU. */
@@ -43,8 +52,36 @@ function giveMemory(vm: KvmVm, memory: GuestMemory): void {
   }
 }
 
+/** How far frequencies may lie apart that KVM takes as the same, in parts of a million. */
+const TSC_TOLERANCE_PPM = 250;
+
+/** Gives every vCPU's counter the frequency that is asked for; result: the guest's frequency in Hz. */
+function settleTsc(kvm: Kvm, vcpus: readonly VcpuFile[], wanted: number | undefined): number {
+  const own = (vcpus[0]?.tscKhz() ?? 0) * 1000;
+  if (wanted === undefined) return own;
+  if (Math.abs(wanted - own) * 1e6 <= own * TSC_TOLERANCE_PPM) return wanted;
+  if (kvm.capability("TSC_CONTROL") === 0) {
+    throw new IsolaError({
+      code: "tsc-unfit",
+      message: `the guest's time-stamp counter runs at ${wanted / 1e6} MHz, this host's at ${own / 1e6} MHz and cannot be scaled; use --engine wasm, or a guest that was started with --tsc ${own}`,
+    });
+  }
+  for (const vcpu of vcpus) vcpu.setTscKhz(Math.round(wanted / 1000));
+  return wanted;
+}
+
+/** The processor as asked for, of what this host's KVM offers. @throws IsolaError `cpu-model-invalid`, `cpu-model-unfit` */
+function modelOf(kvm: Kvm, cpu: string | CpuModel): CpuModel {
+  const offered = hostFeatures(kvm.supportedCpuid(), kvm.capability("TSC_DEADLINE_TIMER") > 0);
+  if (typeof cpu !== "string") return wholeModel(cpu, offered, "this host's KVM");
+  const wanted = /^(host|max)\b/.test(cpu) ? parseCpuModel(cpu, offered) : parseCpuModel(cpu, EVERY_FEATURE);
+  return offeredModel(wanted, offered);
+}
+
 class KvmEngine implements VmEngine {
-  readonly outside: KvmInterrupts;
+  readonly outside: KvmMachine;
+  readonly model: CpuModel;
+  readonly tscHz: number;
   readonly #kvm: Kvm;
   readonly #vm: KvmVm;
   /** Held, so that it outlives the VM. */
@@ -53,7 +90,7 @@ class KvmEngine implements VmEngine {
   readonly #kickers: Kicker[] = [];
   #disposed = false;
 
-  constructor({ memory, cpus, model }: EngineRequest) {
+  constructor({ memory, cpus, cpu: asked, tscHz }: EngineRequest) {
     const sys = linuxSys();
     this.memory = memory;
     using stack = new DisposableStack();
@@ -68,20 +105,19 @@ class KvmEngine implements VmEngine {
     this.#vm = stack.use(this.#kvm.createVm());
     createInterrupts(sys, this.#vm.fd);
     giveMemory(this.#vm, memory);
-    this.outside = new KvmInterrupts(sys, this.#vm.fd);
-    const features = hostFeatures(
-      this.#kvm.supportedCpuid(),
-      this.#kvm.capability("TSC_DEADLINE_TIMER") > 0,
-      model.features,
-    );
+    this.model = modelOf(this.#kvm, asked);
     for (let cpu = 0; cpu < cpus; cpu++) {
       const vcpu = stack.use(this.#vm.createVcpu(cpu));
       this.#vcpus.push(vcpu);
-      const tscHz = vcpu.tscKhz() * 1000;
-      const context = { apicId: cpu, processors: cpus, tscHz, osxsave: false, apicEnabled: true, xcr0: 1 };
-      vcpu.setCpuid(cpuidTable(context, features));
       this.#kickers.push(new Kicker(sys, vcpu.runBytes, new SharedArrayBuffer(KICK.bytes)));
     }
+    this.tscHz = settleTsc(this.#kvm, this.#vcpus, tscHz);
+    for (const [apicId, vcpu] of this.#vcpus.entries()) {
+      const frequencies = { processors: cpus, tscHz: this.tscHz };
+      const context = { ...frequencies, apicId, osxsave: false, apicEnabled: true, xcr0: 1 };
+      vcpu.setCpuid(cpuidTable(context, this.model.features));
+    }
+    this.outside = new KvmMachine(sys, this.#vm.fd, this.#vcpus, this.tscHz);
     stack.move();
   }
 
@@ -120,5 +156,33 @@ class KvmEngine implements VmEngine {
   }
 }
 
-/** @throws IsolaError `kvm-unavailable`, `cpus-too-many`; SysError where the host refuses a part of the VM */
+/** What a guest must have that goes on from a saved state. */
+export interface ProcessorWanted {
+  readonly cpu: CpuModel;
+  readonly tscHz: number;
+}
+
+/** Why this host's KVM cannot go on with such a guest; undefined: it can. */
+export function kvmUnfit({ cpu, tscHz }: ProcessorWanted): string | undefined {
+  try {
+    using kvm = Kvm.open(linuxSys());
+    modelOf(kvm, cpu);
+    using vm = kvm.createVm();
+    using vcpu = vm.createVcpu(0);
+    settleTsc(kvm, [vcpu], tscHz);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** The processor that guests get here unless they ask for another; for reports. */
+export function kvmProcessor(): { readonly model: string; readonly tscHz: number } {
+  using kvm = Kvm.open(linuxSys());
+  using vm = kvm.createVm();
+  using vcpu = vm.createVcpu(0);
+  return { model: modelOf(kvm, DEFAULT_CPU_MODEL.name).name, tscHz: vcpu.tscKhz() * 1000 };
+}
+
+/** @throws IsolaError `kvm-unavailable`, `cpus-too-many`, `cpu-model-invalid`, `cpu-model-unfit`, `tsc-unfit`; SysError where the host refuses a part of the VM */
 export const createKvmEngine = (request: EngineRequest): VmEngine => new KvmEngine(request);

@@ -4,12 +4,13 @@ import { IsolaError } from "../base/errors.ts";
 import { decompress } from "../images/decompress/decompress.ts";
 import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
 import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
+import { portableProcessor } from "../machine/portable-processor.ts";
 import { createKvmEngine } from "./kvm-engine.ts";
 import { watchMainThread } from "./memory-return.ts";
 import { workerThread } from "./worker-thread.ts";
 
 /** The portable engine looks up every millisecond, so nothing has to kick it. */
-function portableEngine({ cpus }: EngineRequest): VmEngine {
+function portableEngine({ cpus, ...processor }: EngineRequest): VmEngine {
   if (cpus > 1) {
     throw new IsolaError({
       code: "cpus-too-many",
@@ -17,6 +18,7 @@ function portableEngine({ cpus }: EngineRequest): VmEngine {
     });
   }
   return {
+    ...portableProcessor(processor),
     createThread: () => workerThread(new URL("./node-vcpu-worker.ts", import.meta.url), (start) => start),
     kick: () => undefined,
     dispose: () => undefined,

@@ -87,6 +87,8 @@ function closure(feature: FeatureName, next: (of: FeatureName) => readonly Featu
 }
 const needs = (feature: FeatureName): readonly FeatureName[] => NEEDS[feature] ?? [];
 const ALL = Object.keys(FEATURES) as FeatureName[];
+/** What a model may name at all, whichever engine has it. */
+export const EVERY_FEATURE: ReadonlySet<FeatureName> = new Set(ALL);
 const neededBy = (feature: FeatureName): FeatureName[] => ALL.filter((other) => needs(other).includes(feature));
 
 /** One `+feature`, `-feature`, `feature=on` or `feature=off`. */
@@ -143,6 +145,25 @@ export function parseCpuModel(text: string, available: ReadonlySet<FeatureName> 
     for (const each of taken) features.delete(each);
   }
   return { name: canonicalName(features, available), features };
+}
+
+/** The model of those features of `wanted` that an engine has, and whose own needs it has. */
+export function offeredModel(wanted: CpuModel, available: ReadonlySet<FeatureName>): CpuModel {
+  const features = new Set(wanted.features);
+  for (const feature of wanted.features) {
+    if (!available.has(feature)) for (const each of closure(feature, neededBy)) features.delete(each);
+  }
+  return { name: canonicalName(features, available), features };
+}
+
+/** A model that an engine must have whole. @throws IsolaError `cpu-model-unfit` */
+export function wholeModel(wanted: CpuModel, available: ReadonlySet<FeatureName>, engine: string): CpuModel {
+  const missing = wanted.features.difference(available);
+  if (missing.size === 0) return offeredModel(wanted, available);
+  throw new IsolaError({
+    code: "cpu-model-unfit",
+    message: `the processor ${wanted.name} needs ${names(missing)}, which ${engine} lacks; wanted: an engine and host that have it`,
+  });
 }
 
 /** The nearest level among those that the engine has, and what is added to it or taken away. */

@@ -126,6 +126,8 @@ export class Board {
   readonly #rings: Readonly<Record<string, ByteRing>>;
   readonly #pm;
   readonly #vga;
+  /** What the engine has in its own place: after loading, the board's parts beside it are told anew. */
+  readonly #settleOutside: () => void;
 
   constructor(options: BoardOptions) {
     const { clock, vcpus, ramBytes } = options;
@@ -170,6 +172,12 @@ export class Board {
         },
       },
     });
+    this.#settleOutside = () => {
+      if (outside === undefined) return;
+      // The interval timer is the engine's: no other source stands for it on its line.
+      timerLine.lower();
+      outside.replaceTimer(legacyReplacement(timers.context));
+    };
     const unlessReplaced = (line: IrqLine): IrqLine => gate(line, () => !legacyReplacement(timers.context));
     const functions = new PciFunctions();
     const bridge = hostBridge.instantiate({ ...place, port: null });
@@ -412,6 +420,7 @@ export class Board {
       }
       const [strange] = names;
       if (strange !== undefined) throw invalid(`a state of ${strange}, which this board lacks`);
+      this.#settleOutside();
       this.fabric.refreshAll();
       this.serial.resume();
       this.virtio.resume();

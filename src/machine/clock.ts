@@ -20,11 +20,11 @@ const STOPPED_FOR = 0;
 const STOPPED_AT = 1;
 
 /** `bootTime`: ns since the Unix epoch that the guest's clocks show at power-on; absent: the host's. */
-export function clockOrigin(bootTime = BigInt(Date.now()) * 1_000_000n): ClockOrigin {
+export function clockOrigin(bootTime = BigInt(Date.now()) * 1_000_000n, tscHz: number = DEFAULT_TSC_HZ): ClockOrigin {
   return {
     powerOnMs: performance.timeOrigin + performance.now(),
     bootTime,
-    tscHz: DEFAULT_TSC_HZ,
+    tscHz,
     stops: new SharedArrayBuffer(16),
   };
 }
@@ -56,9 +56,17 @@ export class HostClock implements GuestClock {
     return Math.max(0, Math.round(ran * NS_PER_MS));
   }
 
-  /** Stops the clock. Call it, as `resume`, while no vCPU runs, and from one thread only. */
-  stop(): void {
-    if (this.#stops[STOPPED_AT] === 0) this.#stops[STOPPED_AT] = this.#hostMs();
+  /** Stops the clock; false: it stood still. Call it, as `resume`, while no vCPU runs, and from one thread only. */
+  stop(): boolean {
+    if (this.#stops[STOPPED_AT] !== 0) return false;
+    this.#stops[STOPPED_AT] = this.#hostMs();
+    return true;
+  }
+
+  /** Moves the stopped clock on to `now`, guest ns; never back. */
+  advance(now: number): void {
+    const stoppedAt = this.#stops[STOPPED_AT] ?? 0;
+    if (stoppedAt !== 0) this.#stops[STOPPED_AT] = stoppedAt + Math.max(0, now - this.now()) / NS_PER_MS;
   }
 
   /** Lets the clock go on from where it stopped. */

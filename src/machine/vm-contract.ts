@@ -23,6 +23,9 @@ export const COMPILE_AFTER = 2000;
 
 /** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
 export const MOST_CPUS = 254;
+/** Frequencies of the time-stamp counter. */
+export const MIN_TSC_HZ = 1_000_000;
+export const MAX_TSC_HZ = 100_000_000_000;
 
 /** Which implementation of the vCPU contract runs the guest (cpu/vcpu.ts). */
 export type EngineName = "wasm" | "kvm";
@@ -55,8 +58,13 @@ export interface VmOptions {
   readonly engine: EngineName;
   /** Processors, 1 unless given. */
   readonly cpus?: number;
-  /** The processor: `MODEL[,+FEATURE][,-FEATURE]...` [isa/cpu-models.ts]; absent: x86-64-v2. */
+  /**
+   * The processor: `MODEL[,+FEATURE][,-FEATURE]...` [isa/cpu-models.ts]; absent: x86-64-v2, as far as the engine has it
+   * on this host.
+   */
   readonly cpu?: string;
+  /** Frequency of the guest's time-stamp counter in Hz; absent: the engine's. KVM may know only the host's own. */
+  readonly tscHz?: number;
   /** Files that the guest finds by fw_cfg; names differ. */
   readonly fwCfg?: readonly FwCfgFile[];
   /** Where the port lies by which the guest may end the VM; absent: there is none. */

@@ -6,6 +6,7 @@ import { IsolaError } from "../base/errors.ts";
 import { MIN_RAM_BYTES } from "../memory/guest-memory.ts";
 import { elfOf } from "./boot/sample-kernels.ts";
 import { CONTROL, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
+import { portableProcessor } from "./portable-processor.ts";
 import { VirtualMachine, type VcpuThread } from "./vm.ts";
 
 class FakeThread implements VcpuThread {
@@ -35,7 +36,12 @@ function make(kernel = KERNEL, cpu = "x86-64-v2"): { vm: VirtualMachine; thread:
   const vm = new VirtualMachine(
     { memoryBytes: 2 * MIN_RAM_BYTES, kernel, commandLine: "", engine: "wasm", cpu },
     {
-      createEngine: () => ({ createThread: () => thread, kick: () => undefined, dispose: () => undefined }),
+      createEngine: (request) => ({
+        ...portableProcessor(request),
+        createThread: () => thread,
+        kick: () => undefined,
+        dispose: () => undefined,
+      }),
       decompress: async (bytes) => Promise.resolve(bytes),
     },
   );

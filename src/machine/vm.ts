@@ -2,9 +2,8 @@
 
 import { IsolaError } from "../base/errors.ts";
 import type { CpuState } from "../cpu/vcpu.ts";
-import { type CpuModel, DEFAULT_CPU_MODEL, parseCpuModel } from "../isa/cpu-models.ts";
+import { type CpuModel, DEFAULT_CPU_MODEL } from "../isa/cpu-models.ts";
 import { EFER_LME, IA32_EFER } from "../isa/msrs.ts";
-import type { OutsideInterrupts } from "../devices/interrupts/outside.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
 import { Board, type BoardConfig } from "./board.ts";
@@ -17,6 +16,7 @@ import { encodeManifest } from "./saved-state/manifest.ts";
 import { PLAIN_CODEC, type StateSink, StateWriter } from "./saved-state/state-file.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
+import type { OutsideMachine } from "./outside-machine.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
 import type { EngineFigures } from "./engine-figures.ts";
@@ -42,11 +42,15 @@ export interface VcpuThread {
 
 /** What runs one VM's guest code. */
 export interface VmEngine {
+  /** The processor that the guest gets. */
+  readonly model: CpuModel;
+  /** Frequency of its time-stamp counter in Hz. */
+  readonly tscHz: number;
   /**
    * Its interrupt controllers and interval timer; absent: the board has its own. With them, processors may be inside
    * the engine for as long as they like, so the VM's own thread serves the board's timers.
    */
-  readonly outside?: OutsideInterrupts;
+  readonly outside?: OutsideMachine;
   createThread(cpu: number): VcpuThread;
   /** Makes every vCPU leave guest code, so that its thread looks at what is wanted of it. */
   kick(): void;
@@ -58,12 +62,15 @@ export interface EngineRequest {
   readonly name: EngineName;
   readonly memory: GuestMemory;
   readonly cpus: number;
-  readonly model: CpuModel;
+  /** A model as a person writes it, of which the engine gives what the host has; or one that it must have whole. */
+  readonly cpu: string | CpuModel;
+  /** What the time-stamp counter's frequency must be; absent: as the engine likes. */
+  readonly tscHz?: number;
 }
 
 /** What a VM needs of the place where it runs. */
 export interface VmPlace {
-  /** @throws IsolaError where this host lacks the engine, or the engine cannot run such a VM */
+  /** @throws IsolaError where this host lacks the engine, or the engine cannot run such a VM: `cpu-model-unfit`, … */
   createEngine(request: EngineRequest): VmEngine;
   readonly decompress: Decompress;
 }
@@ -140,18 +147,14 @@ export class VirtualMachine implements Vm {
     const saved = "saved" in options ? options.saved : undefined;
     const config = "saved" in options ? options.saved.machine.config : boardConfig(options);
     const { disks = [], trace, engine: name, compileAfter = 0 } = options;
-    const model = "saved" in options ? options.saved.machine.cpu : cpuModel(options);
     checkDisks(config.disks ?? [], disks);
-    const origin = "saved" in options ? stoppedClock(options.saved.machine.clock) : clockOrigin(options.bootTime);
-    const clock = new HostClock(origin);
     const memory = GuestMemory.create(config.ramBytes);
-    const engine = this.#place.createEngine({ name, memory, cpus: config.vcpus, model });
+    const engine = this.#place.createEngine({ name, memory, cpus: config.vcpus, ...processorOf(options) });
     this.#engine = engine;
-    const { outside } = engine;
-    if (saved !== undefined && outside !== undefined) {
-      engine.dispose();
-      throw outsideState("restoring", name);
-    }
+    const { outside, model, tscHz } = engine;
+    const origin =
+      "saved" in options ? stoppedClock(options.saved.machine.clock) : clockOrigin(options.bootTime, tscHz);
+    const clock = new HostClock(origin);
     const board = new Board({ ...config, clock, memory, ...(outside === undefined ? {} : { outside }) });
     this.#machine = { config, cpu: model, clock, memory, board };
     const { codeNotices: notices, lock } = board;
@@ -164,7 +167,12 @@ export class VirtualMachine implements Vm {
     try {
       states =
         "saved" in options
-          ? await loadSaved(options.saved, name, memory, board)
+          ? await loadSaved(options.saved, {
+              engine: name,
+              memory,
+              board,
+              ...(outside === undefined ? {} : { outside }),
+            })
           : [await loadGuest(options, config.vcpus, memory, this.#place.decompress)];
       if (states[0] !== undefined) requireLongMode(model, states[0]);
     } catch (error) {
@@ -177,6 +185,9 @@ export class VirtualMachine implements Vm {
       return;
     }
     if (saved !== undefined) Atomics.store(this.#control, CONTROL.pause, ++this.#pauses);
+    else outside?.startClock(clock.now());
+    // An engine with a place of its own has been given the saved processors there.
+    const first = saved === undefined || outside === undefined ? states : [];
     for (let cpu = 0; cpu < config.vcpus; cpu++) {
       this.#startThread(engine, {
         cpu,
@@ -185,7 +196,7 @@ export class VirtualMachine implements Vm {
         board: board.shared,
         control: this.#control.buffer,
         clock: origin,
-        state: states[cpu],
+        state: first[cpu],
         model: model.name,
         traceUnimplemented: trace?.includes("unimplemented") === true,
         compileAfter,
@@ -270,13 +281,21 @@ export class VirtualMachine implements Vm {
       }
     }
     if (!standing()) return;
-    this.#machine?.clock.stop();
+    const { clock } = this.#machine ?? {};
+    if (clock?.stop() === true) {
+      const seen = this.#engine?.outside?.stopClock();
+      if (seen !== undefined) clock.advance(seen);
+    }
     await this.#virtio?.drained();
   }
 
   resume(): void {
     if (Atomics.load(this.#control, CONTROL.pause) === 0) return;
-    this.#machine?.clock.resume();
+    if (this.#machine !== undefined && !this.#ended) {
+      const { clock } = this.#machine;
+      this.#engine?.outside?.startClock(clock.now());
+      clock.resume();
+    }
     this.#signal(CONTROL.pause, 0);
     this.#virtio?.resume();
     if (this.#held === undefined) return;
@@ -287,7 +306,6 @@ export class VirtualMachine implements Vm {
   }
 
   async save(sink: StateSink, { codec = PLAIN_CODEC, typed = new Uint8Array(0) }: SaveOptions = {}): Promise<void> {
-    if (this.#engine?.outside !== undefined) throw outsideState("saving", "kvm");
     await this.pause();
     const machine = this.#machine;
     if (machine === undefined || this.#ended) {
@@ -298,7 +316,9 @@ export class VirtualMachine implements Vm {
     const vcpus = await this.#vcpuStates(config.vcpus);
     const { tscHz, bootTime } = clock;
     const times = { now: clock.now(), tscHz, bootTime };
-    const saved = encodeManifest({ config, cpu, clock: times, vcpus, devices: board.save(), typed }, codec.name);
+    const outside = this.#engine?.outside?.save(times.now, board.fabric.levels);
+    const devices = { ...board.save(), ...outside };
+    const saved = encodeManifest({ config, cpu, clock: times, vcpus, devices, typed }, codec.name);
     const writer = new StateWriter(sink, codec);
     await writer.header(saved.manifest, saved.blobs);
     await writer.ram(memory);
@@ -436,14 +456,15 @@ export class VirtualMachine implements Vm {
   }
 }
 
-/** Interrupt controllers outside of the board are not yet turned into the board's own state, nor back. */
-const outsideState = (action: string, engine: EngineName): IsolaError =>
-  new IsolaError({
-    code: "save-unsupported",
-    message: `${action} the VM: the ${engine} engine keeps its interrupt controllers to itself; wanted: --engine wasm`,
-  });
-
-const cpuModel = ({ cpu }: VmOptions): CpuModel => (cpu === undefined ? DEFAULT_CPU_MODEL : parseCpuModel(cpu));
+/** What is asked of the engine's processor: a saved machine needs the very one that it had. */
+function processorOf(options: VmOptions | RestoreOptions): Pick<EngineRequest, "cpu" | "tscHz"> {
+  if ("saved" in options) {
+    const { cpu, clock } = options.saved.machine;
+    return { cpu, tscHz: clock.tscHz };
+  }
+  const { cpu = DEFAULT_CPU_MODEL.name, tscHz } = options;
+  return { cpu, ...(tscHz === undefined ? {} : { tscHz }) };
+}
 
 function boardConfig(options: VmOptions): BoardConfig {
   const { memoryBytes, cpus = 1, disks = [], entropy = false, fwCfg, debugExit } = options;

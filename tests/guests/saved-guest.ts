@@ -6,8 +6,8 @@ import { ZSTD_CODEC } from "../../src/fleet/saved-file.ts";
 import { openState } from "../../src/machine/saved-state/manifest.ts";
 import type { StateSource } from "../../src/machine/saved-state/state-file.ts";
 import { ImageStore } from "../../src/images/store.ts";
-import type { Vm } from "../../src/machine/vm-contract.ts";
-import { Guest, MIB } from "./guest.ts";
+import type { EngineName, Vm } from "../../src/machine/vm-contract.ts";
+import { ENGINE, Guest, MIB } from "./guest.ts";
 
 /** The whole state of a VM, which is left paused. */
 export async function savedBytes(vm: Vm, codec = ZSTD_CODEC): Promise<Uint8Array> {
@@ -40,8 +40,8 @@ export function sourceOf(bytes: Uint8Array): StateSource {
 }
 
 /** A VM, not yet started, that goes on from `bytes`. */
-export async function restoredVm(bytes: Uint8Array): Promise<Vm> {
-  return restoreNodeVm({ saved: await openState(sourceOf(bytes), [ZSTD_CODEC]), engine: "wasm" });
+export async function restoredVm(bytes: Uint8Array, engine: EngineName = ENGINE): Promise<Vm> {
+  return restoreNodeVm({ saved: await openState(sourceOf(bytes), [ZSTD_CODEC]), engine });
 }
 
 const PROMPT = /root@debian:[^\n]*# /;
@@ -55,22 +55,24 @@ const WORK = [
   "dd if=/bin/busybox bs=64k count=4 2>/dev/null | md5sum; i=$((i + 1)); done; cat /tmp/timer; echo end",
 ].join("; ");
 
-/** Runs work in a Debian guest, moves it `count` times to another VM meanwhile, and looks at all that it printed. */
-export async function moveGuest(count: number): Promise<void> {
+/** Runs work in a Debian guest, moves it to one VM after another meanwhile, and looks at all that it printed. */
+export async function moveGuest(route: readonly EngineName[]): Promise<void> {
+  const count = route.length;
   const image = await new ImageStore().open("debian");
-  await using guest = await Guest.start({ memoryBytes: 128 * MIB, ...image });
+  const commandLine = `${image.commandLine} quiet`;
+  await using guest = await Guest.start({ memoryBytes: 128 * MIB, ...image, commandLine });
   await guest.expect(PROMPT);
   guest.type(`${WORK}\n`);
-  await guest.expect(/round 1 /, 60);
-  for (let move = 0; move < count; move++) {
+  await guest.expect(/round 1 /);
+  for (const [move, engine] of route.entries()) {
     guest.type(`echo typed ${move}\n`);
     const before = guest.vm.stats().guestNanoseconds;
-    await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm)));
+    await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm), engine));
     const after = guest.vm.stats().guestNanoseconds;
     assert.ok(after >= before, `the guest's clock went from ${before} to ${after}`);
     await guest.expect(/round \d+ /);
   }
-  await guest.expect(/\nend\r\n/, 300);
+  await guest.expect(/\nend\r\n/, 600);
   await guest.expect(new RegExp(`typed ${count - 1}\r\n`));
   guest.type("cat /proc/uptime; stty echo; poweroff\n");
   assert.deepEqual(await guest.end(), { kind: "power-off" });

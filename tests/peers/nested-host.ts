@@ -23,6 +23,8 @@ const CACHE = "/root/.cache/isola";
  * none to lose.
  */
 const PROCESSOR = "EPYC,+svm,+npt,-xsave";
+/** Whether the host's console is shown as it is written: ISOLA_TEST_SHOW. */
+const SHOW = process.env["ISOLA_TEST_SHOW"] !== undefined;
 /** An unpacked initramfs with Node and a guest image or two, and a few guests. */
 const MEMORY = "3G";
 
@@ -123,6 +125,7 @@ function boot(directory: string, { seconds, processors = 1 }: NestedRun): Promis
   let text = "";
   qemu.stdout.setEncoding("utf8").on("data", (piece: string) => {
     text += piece;
+    if (SHOW) process.stderr.write(piece);
   });
   return new Promise((resolve, reject) => {
     qemu.once("error", reject);

@@ -5,6 +5,8 @@ import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { formatSize } from "../../base/size.ts";
 import type { HostInventory } from "../../api/contract/api.ts";
+import { kvmReport } from "../../fleet/engine-choice.ts";
+import { kvmProcessor } from "../../fleet/kvm-engine.ts";
 import { defaultImageDirectory } from "../../images/store.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import type { Outcome } from "../host.ts";
@@ -64,7 +66,6 @@ function kvm(): Finding {
   }
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return { name: "kvm", state: "good", found: "/dev/kvm opens" };
   } catch {
     return {
       name: "kvm",
@@ -73,6 +74,23 @@ function kvm(): Finding {
       mend: "sudo usermod -aG kvm $USER, then log in again",
     };
   }
+  const { usable, reason, maxCpus, ring0PerSecond } = kvmReport();
+  if (!usable) {
+    return {
+      name: "kvm",
+      state: "weak",
+      found: reason ?? "/dev/kvm does not work",
+      mend: "guests run on the portable engine; for KVM: a host with hardware virtualization",
+    };
+  }
+  const { model, tscHz } = kvmProcessor();
+  const millions = Math.round((ring0PerSecond ?? 0) / 1e6);
+  const found = `ring 0 at ${millions} million instructions a second, up to ${maxCpus} processors a VM`;
+  return {
+    name: "kvm",
+    state: "good",
+    found: `${found}; guests of other engines move here with --cpu ${model} --tsc ${tscHz}`,
+  };
 }
 
 /** The first folder on the way to `path` that is there. */

@@ -130,8 +130,86 @@ export const KVM_PIT_CONFIG = struct({ flags: "u32", padding: 60 });
 /** The kernel answers port 0x61 as well. */
 export const KVM_PIT_SPEAKER_DUMMY = 1;
 /** [kvm api §4.72] */
-export const KVM_PIT_STATE2 = struct({ channels: 72, flags: "u32", reserved: 36 });
+export const KVM_PIT_CHANNEL = struct({
+  count: "u32",
+  latchedCount: "u16",
+  countLatched: "u8",
+  statusLatched: "u8",
+  status: "u8",
+  readState: "u8",
+  writeState: "u8",
+  writeLatch: "u8",
+  rwMode: "u8",
+  mode: "u8",
+  bcd: "u8",
+  gate: "u8",
+  /** ns of CLOCK_MONOTONIC. */
+  countLoadTime: "u64",
+});
+export const KVM_PIT_STATE2 = struct({ channels: 3 * KVM_PIT_CHANNEL.size, flags: "u32", reserved: 36 });
 export const KVM_PIT_FLAGS_HPET_LEGACY = 1;
+export const KVM_PIT_FLAGS_SPEAKER_DATA_ON = 2;
+
+/** [kvm api §4.26]: one chip's number, then its state. */
+export const KVM_IRQCHIP_STATE = struct({ chip: "u32", padding: "u32", state: 512 });
+export const KVM_PIC_STATE = struct({
+  lastIrr: "u8",
+  irr: "u8",
+  imr: "u8",
+  isr: "u8",
+  priorityAdd: "u8",
+  irqBase: "u8",
+  readRegisterSelect: "u8",
+  poll: "u8",
+  specialMask: "u8",
+  initState: "u8",
+  autoEoi: "u8",
+  rotateOnAutoEoi: "u8",
+  specialFullyNestedMode: "u8",
+  init4: "u8",
+  elcr: "u8",
+  elcrMask: "u8",
+});
+export const KVM_IOAPIC_STATE = struct({
+  baseAddress: "u64",
+  select: "u32",
+  id: "u32",
+  irr: "u32",
+  padding: "u32",
+  redirections: 24 * 8,
+});
+
+/** Registers of a local APIC as they lie in its page [kvm api §4.57]. */
+export const KVM_LAPIC_BYTES = 0x400;
+
+/** [kvm api §4.31] */
+export const KVM_VCPU_EVENTS = struct({
+  exceptionInjected: "u8",
+  exceptionNumber: "u8",
+  exceptionHasErrorCode: "u8",
+  exceptionPending: "u8",
+  exceptionErrorCode: "u32",
+  interruptInjected: "u8",
+  interruptNumber: "u8",
+  interruptSoft: "u8",
+  interruptShadow: "u8",
+  nmiInjected: "u8",
+  nmiPending: "u8",
+  nmiMasked: "u8",
+  padding: "u8",
+  sipiVector: "u32",
+  flags: "u32",
+  rest: 40,
+});
+/** What of the events is to be taken besides exceptions, interrupts and the blocking of NMIs. */
+export const KVM_VCPUEVENT_VALID = { NMI_PENDING: 1, SIPI_VECTOR: 2, SHADOW: 4 } as const;
+export const KVM_X86_SHADOW_INT_STI = 2;
+
+/** [kvm api §4.38] */
+export const KVM_MP_STATE = { RUNNABLE: 0, UNINITIALIZED: 1, INIT_RECEIVED: 2, HALTED: 3, SIPI_RECEIVED: 4 } as const;
+
+/** [kvm api §4.29] */
+export const KVM_CLOCK_DATA = struct({ clock: "u64", flags: "u32", padding: "u32", rest: 32 });
 
 /** [kvm api §4.25]: `status` where asked for, else unused. */
 export const KVM_IRQ_LEVEL = struct({ irq: "u32", level: "u32" });
@@ -232,6 +310,7 @@ export const KVM_CAP = {
   IRQ_ROUTING: 25,
   PIT2: 33,
   DEBUGREGS: 50,
+  TSC_CONTROL: 60,
   GET_TSC_KHZ: 61,
   MAX_VCPUS: 66,
   TSC_DEADLINE_TIMER: 72,
@@ -261,8 +340,12 @@ export const KVM_SET_TSS_ADDR = io(0x47);
 export const KVM_SET_IDENTITY_MAP_ADDR = iow(0x48, { size: 8 });
 export const KVM_CREATE_IRQCHIP = io(0x60);
 export const KVM_IRQ_LINE = iow(0x61, KVM_IRQ_LEVEL);
+export const KVM_GET_IRQCHIP = iowr(0x62, KVM_IRQCHIP_STATE);
+export const KVM_SET_IRQCHIP = ior(0x63, KVM_IRQCHIP_STATE);
 export const KVM_SET_GSI_ROUTING = iow(0x6a, KVM_IRQ_ROUTING);
 export const KVM_CREATE_PIT2 = iow(0x77, KVM_PIT_CONFIG);
+export const KVM_SET_CLOCK = iow(0x7b, KVM_CLOCK_DATA);
+export const KVM_GET_CLOCK = ior(0x7c, KVM_CLOCK_DATA);
 export const KVM_RUN = io(0x80);
 export const KVM_GET_REGS = ior(0x81, KVM_REGS);
 export const KVM_SET_REGS = iow(0x82, KVM_REGS);
@@ -273,11 +356,18 @@ export const KVM_GET_MSRS = iowr(0x88, KVM_MSRS);
 export const KVM_SET_MSRS = iow(0x89, KVM_MSRS);
 export const KVM_GET_FPU = ior(0x8c, KVM_FPU);
 export const KVM_SET_FPU = iow(0x8d, KVM_FPU);
+export const KVM_GET_LAPIC = ior(0x8e, { size: KVM_LAPIC_BYTES });
+export const KVM_SET_LAPIC = iow(0x8f, { size: KVM_LAPIC_BYTES });
 export const KVM_SET_CPUID2 = iow(0x90, KVM_CPUID2);
+export const KVM_GET_MP_STATE = ior(0x98, { size: 4 });
+export const KVM_SET_MP_STATE = iow(0x99, { size: 4 });
+export const KVM_GET_VCPU_EVENTS = ior(0x9f, KVM_VCPU_EVENTS);
+export const KVM_SET_VCPU_EVENTS = iow(0xa0, KVM_VCPU_EVENTS);
 export const KVM_GET_PIT2 = ior(0x9f, KVM_PIT_STATE2);
 export const KVM_SET_PIT2 = iow(0xa0, KVM_PIT_STATE2);
 export const KVM_GET_DEBUGREGS = ior(0xa1, KVM_DEBUGREGS);
 export const KVM_SET_DEBUGREGS = iow(0xa2, KVM_DEBUGREGS);
+export const KVM_SET_TSC_KHZ = io(0xa2);
 export const KVM_GET_TSC_KHZ = io(0xa3);
 export const KVM_SIGNAL_MSI = iow(0xa5, KVM_MSI);
 export const KVM_GET_XSAVE = ior(0xa4, { size: KVM_XSAVE_BYTES });

@@ -4,6 +4,7 @@
  */
 
 import { type CpuidContext, type CpuidResult, cpuid, KVM_LEAF } from "../../isa/cpuid.ts";
+import { EVERY_FEATURE } from "../../isa/cpu-models.ts";
 import { FEATURES, type FeatureName } from "../../isa/cpuid-features.ts";
 import { KVM_CPUID2, KVM_CPUID_ENTRY2 } from "./abi.ts";
 
@@ -15,8 +16,11 @@ const SUBLEAVES: ReadonlyMap<number, number> = new Map([
   [0xb, 3],
   [0xd, 3],
 ]);
-/** What KVM does by itself, and does not list: OSXSAVE follows CR4; that there is a hypervisor is plain. */
-const NOT_LISTED: ReadonlySet<FeatureName> = new Set<FeatureName>(["osxsave", "hypervisor"]);
+/**
+ * What KVM does not list and guests have all the same: OSXSAVE follows CR4; that there is a hypervisor is plain; whether
+ * FXSAVE keeps FCS and FDS is for nobody to rely on.
+ */
+const NOT_LISTED: ReadonlySet<FeatureName> = new Set<FeatureName>(["osxsave", "hypervisor", "zero_fcs_fds"]);
 
 interface Entry extends CpuidResult {
   readonly leaf: number;
@@ -60,15 +64,11 @@ function writeEntries(entries: readonly Entry[]): Uint8Array {
   return table;
 }
 
-/** The features of `wanted` that a host offers whose struct kvm_cpuid2 is `supported`. */
-export function hostFeatures(
-  supported: Uint8Array,
-  tscDeadline: boolean,
-  wanted: ReadonlySet<FeatureName>,
-): Set<FeatureName> {
+/** The features that guests can have of a host whose struct kvm_cpuid2 is `supported`. */
+export function hostFeatures(supported: Uint8Array, tscDeadline: boolean): Set<FeatureName> {
   const entries = readEntries(supported);
   return new Set(
-    [...wanted].filter((name) => {
+    [...EVERY_FEATURE].filter((name) => {
       if (name === "tsc_deadline") return tscDeadline;
       if (NOT_LISTED.has(name)) return true;
       const { leaf, subleaf, register, bit } = FEATURES[name];

@@ -5,8 +5,11 @@
 
 import { check, type Sys } from "../../sys/sys.ts";
 import {
+  KVM_CLOCK_DATA,
   KVM_CREATE_IRQCHIP,
   KVM_CREATE_PIT2,
+  KVM_GET_CLOCK,
+  KVM_GET_IRQCHIP,
   KVM_GET_PIT2,
   KVM_IRQ_LEVEL,
   KVM_IRQ_LINE,
@@ -14,13 +17,16 @@ import {
   KVM_IRQ_ROUTING_ENTRY,
   KVM_IRQ_ROUTING_IRQCHIP,
   KVM_IRQCHIP,
+  KVM_IRQCHIP_STATE,
   KVM_MSI,
   KVM_PIT_CONFIG,
   KVM_PIT_FLAGS_HPET_LEGACY,
   KVM_PIT_SPEAKER_DUMMY,
   KVM_PIT_STATE2,
+  KVM_SET_CLOCK,
   KVM_SET_GSI_ROUTING,
   KVM_SET_IDENTITY_MAP_ADDR,
+  KVM_SET_IRQCHIP,
   KVM_SET_PIT2,
   KVM_SET_TSS_ADDR,
   KVM_SIGNAL_MSI,
@@ -114,12 +120,47 @@ export class KvmInterrupts {
   }
 
   replaceTimer(replaced: boolean): void {
-    const state = new DataView(new ArrayBuffer(KVM_PIT_STATE2.size));
-    check(this.#sys.ioctl(this.#vm, KVM_GET_PIT2, this.#sys.addressOf(state)), "read the VM's interval timer");
+    const state = this.readTimer();
     const flags = state.getUint32(KVM_PIT_STATE2.offset.flags, true);
     const next = replaced ? flags | KVM_PIT_FLAGS_HPET_LEGACY : flags & ~KVM_PIT_FLAGS_HPET_LEGACY;
     if (next === flags) return;
     state.setUint32(KVM_PIT_STATE2.offset.flags, next, true);
+    this.writeTimer(state);
+  }
+
+  /** The interval timer, a KVM_PIT_STATE2. */
+  readTimer(): DataView {
+    const state = new DataView(new ArrayBuffer(KVM_PIT_STATE2.size));
+    check(this.#sys.ioctl(this.#vm, KVM_GET_PIT2, this.#sys.addressOf(state)), "read the VM's interval timer");
+    return state;
+  }
+  /** Every counter that has a count begins it anew. */
+  writeTimer(state: DataView): void {
     check(this.#sys.ioctl(this.#vm, KVM_SET_PIT2, this.#sys.addressOf(state)), "write the VM's interval timer");
+  }
+
+  /** A KVM_PIC_STATE or KVM_IOAPIC_STATE, live until it is given to `writeChip`. */
+  readChip(chip: number): DataView {
+    const block = new DataView(new ArrayBuffer(KVM_IRQCHIP_STATE.size));
+    block.setUint32(KVM_IRQCHIP_STATE.offset.chip, chip, true);
+    check(this.#sys.ioctl(this.#vm, KVM_GET_IRQCHIP, this.#sys.addressOf(block)), `read interrupt controller ${chip}`);
+    return new DataView(block.buffer, KVM_IRQCHIP_STATE.offset.state);
+  }
+  /** `state` is what `readChip` of the same chip gave, changed as one likes. */
+  writeChip(chip: number, state: DataView): void {
+    const address = this.#sys.addressOf(state.buffer);
+    check(this.#sys.ioctl(this.#vm, KVM_SET_IRQCHIP, address), `write interrupt controller ${chip}`);
+  }
+
+  /** kvmclock's time in ns. */
+  get clock(): bigint {
+    const data = new DataView(new ArrayBuffer(KVM_CLOCK_DATA.size));
+    check(this.#sys.ioctl(this.#vm, KVM_GET_CLOCK, this.#sys.addressOf(data)), "read the VM's clock");
+    return data.getBigUint64(KVM_CLOCK_DATA.offset.clock, true);
+  }
+  set clock(value: bigint) {
+    const data = new DataView(new ArrayBuffer(KVM_CLOCK_DATA.size));
+    data.setBigUint64(KVM_CLOCK_DATA.offset.clock, value, true);
+    check(this.#sys.ioctl(this.#vm, KVM_SET_CLOCK, this.#sys.addressOf(data)), "set the VM's clock");
   }
 }

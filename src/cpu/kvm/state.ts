@@ -1,12 +1,31 @@
 /** Between CpuState and KVM's structures: what both engines share against what KVM takes. [kvm api §4.11-4.13] */
 
 import { IsolaError } from "../../base/errors.ts";
-import { IA32_FS_BASE, IA32_GS_BASE, IA32_TSC_ADJUST, MSRS } from "../../isa/msrs.ts";
-import { type CpuState, GPR_NAMES, type GprName, SEGMENT_NAMES, type SegmentName, type SegmentState } from "../vcpu.ts";
-import { KVM_DEBUGREGS, KVM_DTABLE, KVM_FPU, KVM_REGS, KVM_SEGMENT, KVM_SREGS, KVM_XCRS } from "./abi.ts";
+import { IA32_EFER, IA32_FS_BASE, IA32_GS_BASE, IA32_TSC_ADJUST, MSRS } from "../../isa/msrs.ts";
+import {
+  type CpuState,
+  GPR_NAMES,
+  type GprName,
+  type PendingEvent,
+  SEGMENT_NAMES,
+  type SegmentName,
+  type SegmentState,
+  type VcpuActivity,
+} from "../vcpu.ts";
+import {
+  KVM_DEBUGREGS,
+  KVM_DTABLE,
+  KVM_FPU,
+  KVM_MP_STATE,
+  KVM_REGS,
+  KVM_SEGMENT,
+  KVM_SREGS,
+  KVM_VCPU_EVENTS,
+  KVM_VCPUEVENT_VALID,
+  KVM_X86_SHADOW_INT_STI,
+  KVM_XCRS,
+} from "./abi.ts";
 import type { VcpuFile } from "./vcpu-file.ts";
-
-const IA32_EFER = 0xc000_0080;
 
 /** KVM's places of the segments, by CpuState's names. */
 const SEGMENT_OFFSETS: Readonly<Record<SegmentName, number>> = {
@@ -112,7 +131,9 @@ export function loadCpuState(vcpu: VcpuFile, state: CpuState): void {
     vcpu.writeXcrs();
   }
   vcpu.readXsave();
-  new Uint8Array(vcpu.xsave.buffer, vcpu.xsave.byteOffset).set(state.fx.subarray(0, FX_BYTES));
+  const area = new Uint8Array(vcpu.xsave.buffer, vcpu.xsave.byteOffset, vcpu.xsave.byteLength);
+  if (state.xsave !== undefined) area.set(state.xsave);
+  area.set(state.fx.subarray(0, FX_BYTES));
   vcpu.xsave.setBigUint64(XSTATE_BV, vcpu.xsave.getBigUint64(XSTATE_BV, true) | X87_AND_SSE, true);
   vcpu.writeXsave();
   const { offset } = KVM_DEBUGREGS;
@@ -122,6 +143,70 @@ export function loadCpuState(vcpu: VcpuFile, state: CpuState): void {
   vcpu.debug.setBigUint64(offset.flags, 0n, true);
   vcpu.writeDebug();
   loadMsrs(vcpu, state.msrs);
+  loadEvents(vcpu, state);
+  vcpu.mpState = ACTIVITIES[state.activity];
+}
+
+const ACTIVITIES: Readonly<Record<VcpuActivity, number>> = {
+  running: KVM_MP_STATE.RUNNABLE,
+  halted: KVM_MP_STATE.HALTED,
+  // What it waits for besides, an INIT before its start-up message, is its local APIC's.
+  "wait-for-startup": KVM_MP_STATE.UNINITIALIZED,
+};
+
+/** What KVM_GET_MP_STATE tells of a processor that has been started, or not. */
+function activityOf(mpState: number): VcpuActivity {
+  if (mpState === KVM_MP_STATE.HALTED) return "halted";
+  return mpState === KVM_MP_STATE.RUNNABLE ? "running" : "wait-for-startup";
+}
+
+/** Blocking of interrupts, and an event whose delivery had begun. A waiting NMI is the local APIC's. [kvm api §4.32] */
+function loadEvents(vcpu: VcpuFile, { interruptShadow, nmiBlocked, event }: CpuState): void {
+  vcpu.readEvents();
+  const { events } = vcpu;
+  const { offset } = KVM_VCPU_EVENTS;
+  const is = (kind: PendingEvent["kind"]): number => (event?.kind === kind ? 1 : 0);
+  const vector = event?.vector ?? 0;
+  events.setUint8(offset.exceptionInjected, is("exception"));
+  events.setUint8(offset.exceptionNumber, is("exception") * vector);
+  events.setUint8(offset.exceptionHasErrorCode, event?.errorCode === undefined ? 0 : 1);
+  events.setUint32(offset.exceptionErrorCode, event?.errorCode ?? 0, true);
+  events.setUint8(offset.exceptionPending, 0);
+  events.setUint8(offset.interruptInjected, is("interrupt") | is("software"));
+  events.setUint8(offset.interruptNumber, (is("interrupt") | is("software")) * vector);
+  events.setUint8(offset.interruptSoft, is("software"));
+  events.setUint8(offset.interruptShadow, interruptShadow ? KVM_X86_SHADOW_INT_STI : 0);
+  events.setUint8(offset.nmiInjected, is("nmi"));
+  events.setUint8(offset.nmiMasked, nmiBlocked ? 1 : 0);
+  events.setUint32(offset.flags, KVM_VCPUEVENT_VALID.SHADOW, true);
+  vcpu.writeEvents();
+}
+
+/** What stands between two instructions. */
+function saveEvents(vcpu: VcpuFile): Pick<CpuState, "activity" | "interruptShadow" | "nmiBlocked" | "event"> {
+  // First: it makes KVM take INIT and start-up messages that wait.
+  const activity = activityOf(vcpu.mpState);
+  vcpu.readEvents();
+  const { events } = vcpu;
+  const { offset } = KVM_VCPU_EVENTS;
+  const flag = (at: number): boolean => events.getUint8(at) !== 0;
+  let event: PendingEvent | undefined;
+  if (flag(offset.exceptionInjected)) {
+    const errorCode = events.getUint32(offset.exceptionErrorCode, true);
+    const code = flag(offset.exceptionHasErrorCode) ? { errorCode } : {};
+    event = { kind: "exception", vector: events.getUint8(offset.exceptionNumber), ...code };
+  } else if (flag(offset.interruptInjected)) {
+    const kind = flag(offset.interruptSoft) ? "software" : "interrupt";
+    event = { kind, vector: events.getUint8(offset.interruptNumber) };
+  } else if (flag(offset.nmiInjected)) {
+    event = { kind: "nmi", vector: 2 };
+  }
+  return {
+    activity,
+    interruptShadow: flag(offset.interruptShadow),
+    nmiBlocked: flag(offset.nmiMasked),
+    ...(event === undefined ? {} : { event }),
+  };
 }
 
 function loadMsrs(vcpu: VcpuFile, msrs: ReadonlyMap<number, bigint>): void {
@@ -165,6 +250,12 @@ function readSegment(sregs: DataView, at: number): SegmentState {
   };
 }
 
+/** A register's value as the processor model has it: bits that software cannot set are the model's, not KVM's. */
+function modelled(index: number, value: bigint): bigint {
+  const { writable, reset } = MSRS.get(index) ?? { writable: 0n, reset: value };
+  return (value & writable) | (reset & ~writable);
+}
+
 /** Reads a whole architectural state; the vCPU has no access in flight. */
 export function saveCpuState(vcpu: VcpuFile): CpuState {
   vcpu.readRegs();
@@ -184,10 +275,16 @@ export function saveCpuState(vcpu: VcpuFile): CpuState {
   const msrs = new Map<number, bigint>([[IA32_EFER, system("efer")]]);
   for (let from = 0; from < MOVED_MSRS.length; ) {
     const values = vcpu.readMsrs(MOVED_MSRS.slice(from));
-    for (const [i, value] of values.entries()) msrs.set(MOVED_MSRS[from + i] ?? 0, value);
+    for (const [i, value] of values.entries()) {
+      const index = MOVED_MSRS[from + i] ?? 0;
+      msrs.set(index, modelled(index, value));
+    }
     // The one that ended the list is lacking here.
     from += values.length + 1;
   }
+  const xcr0 =
+    xcrs.getUint32(KVM_XCRS.offset.count, true) === 0 ? 1n : xcrs.getBigUint64(KVM_XCRS.offset.xcr0 + 8, true);
+  const area = new Uint8Array(xsave.buffer, xsave.byteOffset, xsave.byteLength);
   return {
     gpr: Object.fromEntries(GPR_NAMES.map((name) => [name, register(name)])) as Record<GprName, bigint>,
     rip: register("rip"),
@@ -201,7 +298,7 @@ export function saveCpuState(vcpu: VcpuFile): CpuState {
     cr2: system("cr2"),
     cr3: system("cr3"),
     cr4: system("cr4"),
-    xcr0: xcrs.getUint32(KVM_XCRS.offset.count, true) === 0 ? 1n : xcrs.getBigUint64(KVM_XCRS.offset.xcr0 + 8, true),
+    xcr0,
     dr: [
       db(0),
       db(1),
@@ -211,10 +308,8 @@ export function saveCpuState(vcpu: VcpuFile): CpuState {
       debug.getBigUint64(KVM_DEBUGREGS.offset.dr7, true),
     ],
     msrs,
-    fx: new Uint8Array(xsave.buffer, xsave.byteOffset, FX_BYTES).slice(),
-    // What KVM_GET_VCPU_EVENTS and KVM_GET_MP_STATE would tell: no machine of this engine is saved yet.
-    activity: "running",
-    interruptShadow: false,
-    nmiBlocked: false,
+    fx: area.slice(0, FX_BYTES),
+    ...((xcr0 & ~X87_AND_SSE) === 0n ? {} : { xsave: area.slice() }),
+    ...saveEvents(vcpu),
   };
 }

@@ -6,12 +6,16 @@ import {
   KVM_FPU,
   KVM_GET_DEBUGREGS,
   KVM_GET_FPU,
+  KVM_GET_LAPIC,
+  KVM_GET_MP_STATE,
   KVM_GET_MSRS,
   KVM_GET_REGS,
   KVM_GET_SREGS,
   KVM_GET_TSC_KHZ,
+  KVM_GET_VCPU_EVENTS,
   KVM_GET_XCRS,
   KVM_GET_XSAVE,
+  KVM_LAPIC_BYTES,
   KVM_MSR_ENTRY,
   KVM_MSRS,
   KVM_REGS,
@@ -20,14 +24,19 @@ import {
   KVM_SET_CPUID2,
   KVM_SET_DEBUGREGS,
   KVM_SET_FPU,
+  KVM_SET_LAPIC,
+  KVM_SET_MP_STATE,
   KVM_SET_MSRS,
   KVM_SET_REGS,
   KVM_SET_SREGS,
+  KVM_SET_TSC_KHZ,
+  KVM_SET_VCPU_EVENTS,
   KVM_SET_XCRS,
   KVM_SET_XSAVE,
   KVM_SREGS,
   KVM_TRANSLATION,
   KVM_TRANSLATE,
+  KVM_VCPU_EVENTS,
   KVM_XCRS,
   KVM_XSAVE_BYTES,
 } from "./abi.ts";
@@ -70,6 +79,7 @@ export class VcpuFile implements Disposable {
   readonly xsave: DataView;
   readonly xcrs: DataView;
   readonly debug: DataView;
+  readonly events: DataView;
   /** struct kvm_run, shared with the kernel. */
   readonly run: DataView;
   readonly runBytes: Uint8Array;
@@ -85,6 +95,7 @@ export class VcpuFile implements Disposable {
   readonly #xsave: Block;
   readonly #xcrs: Block;
   readonly #debug: Block;
+  readonly #events: Block;
 
   private constructor(sys: Sys, fd: number, runBytes: Uint8Array, mapping: Mapping | undefined) {
     this.#sys = sys;
@@ -98,12 +109,14 @@ export class VcpuFile implements Disposable {
     this.#xsave = new Block(sys, KVM_XSAVE_BYTES);
     this.#xcrs = new Block(sys, KVM_XCRS.size);
     this.#debug = new Block(sys, KVM_DEBUGREGS.size);
+    this.#events = new Block(sys, KVM_VCPU_EVENTS.size);
     this.regs = this.#regs.view;
     this.sregs = this.#sregs.view;
     this.fpu = this.#fpu.view;
     this.xsave = this.#xsave.view;
     this.xcrs = this.#xcrs.view;
     this.debug = this.#debug.view;
+    this.events = this.#events.view;
   }
 
   /** Maps the kvm_run of a vCPU's descriptor, of which the new object is the owner. */
@@ -163,6 +176,35 @@ export class VcpuFile implements Disposable {
     check(this.#sys.ioctl(this.fd, KVM_SET_DEBUGREGS, this.#debug.address), "write the vCPU's debug registers");
   }
 
+  readEvents(): void {
+    check(this.#sys.ioctl(this.fd, KVM_GET_VCPU_EVENTS, this.#events.address), "read the vCPU's events");
+  }
+  writeEvents(): void {
+    check(this.#sys.ioctl(this.fd, KVM_SET_VCPU_EVENTS, this.#events.address), "write the vCPU's events");
+  }
+
+  /** The local APIC's registers as they lie in its page. */
+  readLapic(): DataView {
+    const registers = new DataView(new ArrayBuffer(KVM_LAPIC_BYTES));
+    check(this.#sys.ioctl(this.fd, KVM_GET_LAPIC, this.#sys.addressOf(registers)), "read the vCPU's local APIC");
+    return registers;
+  }
+  writeLapic(registers: DataView): void {
+    check(this.#sys.ioctl(this.fd, KVM_SET_LAPIC, this.#sys.addressOf(registers)), "write the vCPU's local APIC");
+  }
+
+  /** One of KVM_MP_STATE. */
+  get mpState(): number {
+    const state = new Uint32Array(32);
+    check(this.#sys.ioctl(this.fd, KVM_GET_MP_STATE, this.#sys.addressOf(state)), "read the vCPU's activity");
+    return state[0] ?? 0;
+  }
+  set mpState(value: number) {
+    const state = new Uint32Array(32);
+    state[0] = value;
+    check(this.#sys.ioctl(this.fd, KVM_SET_MP_STATE, this.#sys.addressOf(state)), "write the vCPU's activity");
+  }
+
   /** The values of model-specific registers, in order; the list ends before the first that this KVM lacks. */
   readMsrs(indexes: readonly number[]): bigint[] {
     const block = msrBlock(indexes.map((index) => [index, 0n]));
@@ -189,6 +231,11 @@ export class VcpuFile implements Disposable {
   /** Frequency of the guest's time-stamp counter in kHz. */
   tscKhz(): number {
     return check(this.#sys.ioctl(this.fd, KVM_GET_TSC_KHZ, 0n), "read the vCPU's TSC frequency");
+  }
+
+  /** Another frequency than the host's needs KVM_CAP_TSC_CONTROL. */
+  setTscKhz(kiloHertz: number): void {
+    check(this.#sys.ioctl(this.fd, KVM_SET_TSC_KHZ, BigInt(kiloHertz)), "set the vCPU's TSC frequency");
   }
 
   /** `cpuid` is a struct kvm_cpuid2, as `Kvm.supportedCpuid` gives; before the first `enter`. */

@@ -26,8 +26,8 @@ const RFLAGS_BITS = 0x3f_7fd7n;
 const DR6_BITS = 0xffff_ffffn;
 const MXCSR = 24;
 
-/** What is in the way, as the end of a sentence; undefined: nothing. */
-export function unloadable(state: CpuState, features: ReadonlySet<FeatureName>): string | undefined {
+/** What is in the way, as the end of a sentence; undefined: nothing. `first`: of the processor that starts the others. */
+export function unloadable(state: CpuState, features: ReadonlySet<FeatureName>, first = true): string | undefined {
   const extra = (name: string, value: bigint, bits: number | bigint): string | undefined => {
     const beyond = value & ~(typeof bits === "bigint" ? bits : BigInt(bits >>> 0));
     return beyond === 0n ? undefined : `${name} has bits 0x${beyond.toString(16)}, which this processor lacks`;
@@ -44,13 +44,13 @@ export function unloadable(state: CpuState, features: ReadonlySet<FeatureName>):
     extra("MXCSR", BigInt(mxcsr), MXCSR_MASK) ??
     extra("DR6", state.dr[4], DR6_BITS) ??
     extra("DR7", state.dr[5], DR6_BITS) ??
-    impossible(state, efer) ??
+    impossible(state, efer, first) ??
     unknownMsr(state)
   );
 }
 
 /** Modes that no sequence of instructions leads to. */
-function impossible({ cr0, cr4, rflags, activity }: CpuState, efer: bigint): string | undefined {
+function impossible({ cr0, cr4, rflags, activity }: CpuState, efer: bigint, first: boolean): string | undefined {
   const paging = (cr0 & BigInt(CR0.PG)) !== 0n;
   const long = (efer & BigInt(EFER_LMA)) !== 0n;
   const wanted = paging && (efer & BigInt(EFER_LME)) !== 0n;
@@ -58,7 +58,7 @@ function impossible({ cr0, cr4, rflags, activity }: CpuState, efer: bigint): str
   if (long !== wanted) return "EFER.LMA is not what EFER.LME and CR0.PG make it";
   if (long && (cr4 & BigInt(CR4.PAE)) === 0n) return "long mode is on without PAE";
   if (long && (rflags & BigInt(VM)) !== 0n) return "virtual-8086 mode is on in long mode";
-  if (activity === "wait-for-startup") return "the first processor waits for another to start it";
+  if (first && activity === "wait-for-startup") return "the first processor waits for another to start it";
   return undefined;
 }
 

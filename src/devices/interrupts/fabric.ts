@@ -46,6 +46,8 @@ export interface Interrupts {
   readonly onBus: readonly Device[];
   /** By processor; empty where the engine has the controllers. */
   readonly processors: readonly ProcessorInterrupts[];
+  /** Levels of the GSIs' lines, a bit each. */
+  readonly levels: number;
   /** After a reset or loading state. */
   refreshAll(): void;
 }
@@ -103,6 +105,10 @@ export class InterruptFabric implements Interrupts {
 
   get onBus(): readonly Device[] {
     return [this.pic, this.ioapic];
+  }
+
+  get levels(): number {
+    return this.#wires.levels;
   }
 
   line(gsi: number): IrqLine {

@@ -44,6 +44,10 @@ export class OutsideFabric implements Interrupts {
     return [this.#wires.device];
   }
 
+  get levels(): number {
+    return this.#wires.levels;
+  }
+
   line(gsi: number): IrqLine {
     return this.#wires.line(gsi);
   }

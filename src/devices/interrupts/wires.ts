@@ -72,6 +72,13 @@ export class InterruptWires {
     return (this.#wires.context.state.asserted[gsi] ?? 0) !== 0;
   }
 
+  /** Levels of all lines, a bit each. */
+  get levels(): number {
+    let levels = 0;
+    for (let gsi = 0; gsi < IOAPIC_PINS; gsi++) if (this.asserted(gsi)) levels |= 1 << gsi;
+    return levels;
+  }
+
   #setSource(gsi: number, bit: number, level: boolean): void {
     const { asserted } = this.#wires.context.state;
     const before = asserted[gsi] ?? 0;

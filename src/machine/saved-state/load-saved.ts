@@ -5,9 +5,10 @@ import type { CpuState } from "../../cpu/vcpu.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { BlockBackend, DiskInfo } from "../../devices/virtio/virtio-blk.ts";
 import type { Board } from "../board.ts";
+import type { OutsideMachine } from "../outside-machine.ts";
 import type { EngineName } from "../vm-contract.ts";
 import { savedStateMismatch } from "./errors.ts";
-import type { OpenedState } from "./manifest.ts";
+import type { OpenedState, SavedMachine } from "./manifest.ts";
 
 /** Sees that the disks given are those of the state, as far as that can be seen. @throws IsolaError `saved-state-mismatch` */
 export function checkDisks(wanted: readonly DiskInfo[], given: readonly BlockBackend[]): void {
@@ -29,28 +30,42 @@ export function checkDisks(wanted: readonly DiskInfo[], given: readonly BlockBac
   }
 }
 
-/**
- * Fills RAM and the board's devices; gives the processors' states. It can be done once, since it reads the state's RAM.
- * @throws IsolaError `saved-state-invalid`, `saved-state-mismatch`, `state-version`, `state-invalid`
- */
-export async function loadSaved(
-  saved: OpenedState,
-  engine: EngineName,
-  memory: GuestMemory,
-  board: Board,
-): Promise<readonly CpuState[]> {
-  const { machine, codec, reader } = saved;
-  const { vcpus } = machine;
+/** Sees that the engine can go on from the processors' states, as far as that can be seen before it is tried. */
+function checkProcessors({ vcpus, cpu }: SavedMachine, engine: EngineName): void {
   if (engine === "wasm" && vcpus.length > 1) {
     throw savedStateMismatch(
       `it has ${vcpus.length} processors, the portable engine runs one; restore it by --engine kvm`,
     );
   }
-  for (const state of engine === "wasm" ? vcpus : []) {
-    const reason = unloadable(state, machine.cpu.features);
+  for (const [index, state] of vcpus.entries()) {
+    const reason = unloadable(state, cpu.features, index === 0);
     if (reason !== undefined) throw savedStateMismatch(`the processor cannot go on from it: ${reason}`);
   }
-  board.load(machine.devices);
+}
+
+/** What a saved machine is put into. */
+export interface LoadTarget {
+  readonly engine: EngineName;
+  readonly memory: GuestMemory;
+  readonly board: Board;
+  readonly outside?: OutsideMachine;
+}
+
+/**
+ * Fills RAM and devices, and the processors too where the engine has them in its own place; gives their states. It can
+ * be done once, since it reads the state's RAM.
+ * @throws IsolaError `saved-state-invalid`, `saved-state-mismatch`, `state-version`, `state-invalid`; what the engine
+ * says of a state that it does not take
+ */
+export async function loadSaved(
+  { machine, codec, reader }: OpenedState,
+  { engine, memory, board, outside }: LoadTarget,
+): Promise<readonly CpuState[]> {
+  const { vcpus, clock, devices } = machine;
+  checkProcessors(machine, engine);
+  const parts = outside?.restore(devices);
+  board.load(parts?.others ?? devices);
   await reader.ram(memory, codec);
+  parts?.settle({ vcpus, levels: board.fabric.levels, now: clock.now });
   return vcpus;
 }

@@ -4,10 +4,10 @@ import { IsolaError } from "../../base/errors.ts";
 import type { CpuState } from "../../cpu/vcpu.ts";
 import type { SavedDevice } from "../../devices/device.ts";
 import type { SavedFields } from "../../devices/state.ts";
-import { type CpuModel, parseCpuModel } from "../../isa/cpu-models.ts";
+import { type CpuModel, EVERY_FEATURE, parseCpuModel } from "../../isa/cpu-models.ts";
 import { MAX_RAM_BYTES, MIN_RAM_BYTES } from "../../memory/guest-memory.ts";
 import { type BoardConfig, BOARD_VERSION, type SavedBoard } from "../board.ts";
-import { MAX_DISKS } from "../vm-contract.ts";
+import { MAX_DISKS, MAX_TSC_HZ, MIN_TSC_HZ } from "../vm-contract.ts";
 import { Checked } from "./checks.ts";
 import { decodeCpuState, encodeCpuState } from "./cpu-state.ts";
 import { savedStateInvalid, savedStateMismatch } from "./errors.ts";
@@ -99,7 +99,7 @@ export async function openState(source: StateSource, codecs: readonly StateCodec
 /** The model is named whole, so that one of the name has all the features with which the guest was started. */
 function decodeModel(name: string): CpuModel {
   try {
-    return parseCpuModel(name);
+    return parseCpuModel(name, EVERY_FEATURE);
   } catch (error) {
     if (!(error instanceof IsolaError)) throw error;
     throw savedStateMismatch(`its processor is not to be had here: ${error.message}`);
@@ -115,7 +115,7 @@ function decodeMachine(manifest: Checked): SavedMachine {
     cpu,
     clock: {
       now: clock.field("now").integer(0, LONGEST_RUN_NS),
-      tscHz: clock.field("tscHz").integer(1_000_000, 100_000_000_000),
+      tscHz: clock.field("tscHz").integer(MIN_TSC_HZ, MAX_TSC_HZ),
       bootTime: clock.field("bootTime").u64,
     },
     vcpus: manifest.field("vcpus").list(config.vcpus, config.vcpus).map(decodeCpuState),

@@ -9,6 +9,7 @@ import { DEFAULT_CPU_MODEL } from "../../isa/cpu-models.ts";
 import { ENGINE_BYTES, GuestMemory } from "../../memory/guest-memory.ts";
 import { Board, type BoardConfig } from "../board.ts";
 import { crc32 } from "./crc32.ts";
+import { portableProcessor } from "../portable-processor.ts";
 import { checkDisks, loadSaved } from "./load-saved.ts";
 import { encodeManifest, openState, type SavedMachine } from "./manifest.ts";
 import { FORMAT_VERSION, PLAIN_CODEC, type StateCodec, StateReader, StateWriter } from "./state-file.ts";
@@ -82,12 +83,13 @@ function sourceOf(bytes: Uint8Array) {
 /** Loads a file into a new machine, as a VM does. */
 async function load(bytes: Uint8Array, codecs: readonly StateCodec[] = []) {
   const opened = await openState(sourceOf(bytes), codecs);
-  const { config, clock: times } = opened.machine;
+  const { config, cpu, clock: times } = opened.machine;
+  portableProcessor({ cpu, tscHz: times.tscHz });
   const clock = new ManualClock();
   clock.time = times.now;
   const memory = GuestMemory.create(config.ramBytes);
   const board = new Board({ ...config, clock, memory });
-  const [state] = await loadSaved(opened, "wasm", memory, board);
+  const [state] = await loadSaved(opened, { engine: "wasm", memory, board });
   return { machine: opened.machine, memory, board, state, clock };
 }
 
@@ -220,7 +222,7 @@ test("another version, board, processor, packing or engine is refused with the r
     [(m) => (m.board.ramBytes += 4096), "saved-state-invalid", /multiple/],
     [(m) => (m.board.vcpus = 2), "saved-state-invalid", /vcpus/],
     [(m) => (m.cpu = "x86-64-v2,+avx512f"), "saved-state-mismatch", /there is no feature "avx512f"/],
-    [(m) => (m.cpu = "x86-64-v3"), "saved-state-mismatch", /the engine lacks its .*avx2/],
+    [(m) => (m.cpu = "x86-64-v3"), "cpu-model-unfit", /x86-64-v3 needs .*avx2.*the portable engine lacks/],
     [(m) => (m.cpu = "pentium"), "saved-state-mismatch", /there is no model "pentium"/],
     [(m) => (m.codec = "lzma"), "saved-state-mismatch", /"lzma", known here: none/],
     [(m) => (m.clock.tscHz = 0), "saved-state-invalid", /tscHz/],

@@ -1,0 +1,8 @@
+/** Guests that move between engines; run in a host with hardware virtualization (tests/long/nested-kvm.test.ts). */
+
+import { test } from "node:test";
+import { moveGuest } from "../guests/saved-guest.ts";
+
+test("a Debian guest moves from KVM to the portable engine and back in the middle of its work", async () => {
+  await moveGuest(["kvm", "wasm", "kvm", "wasm", "wasm", "kvm"]);
+});
