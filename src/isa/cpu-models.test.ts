@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DEFAULT_CPU_MODEL, parseCpuModel, PORTABLE_FEATURES } from "./cpu-models.ts";
+import {
+  DEFAULT_CPU_MODEL,
+  EVERY_FEATURE,
+  offeredModel,
+  parseCpuModel,
+  PORTABLE_FEATURES,
+  wholeModel,
+} from "./cpu-models.ts";
 import { FEATURES, featureNamed, type FeatureName, NEEDS } from "./cpuid-features.ts";
 import { Decoder } from "./decode.ts";
 import { INSTRUCTIONS } from "./table.ts";
@@ -126,4 +133,28 @@ test("every feature that the engine has is behind an instruction, a register or 
   assert.deepEqual([...unreachable].sort(), ["invpcid", "xsavec", "xsaves"]);
   const all = new Decoder(INSTRUCTIONS, PORTABLE_FEATURES);
   assert.equal(typeof all.decode(Uint8Array.of(0xc4, 0xe2, 0x78, 0xf2, 0xc1), 1), "object");
+});
+
+test("what a host has of a model has a name that leads back to it; a whole model is had whole, or refused", () => {
+  let seed = 4711;
+  const random = (): number => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
+    return seed >>> 8;
+  };
+  const optional = [...EVERY_FEATURE].filter((name) => name !== "lm" && name !== "syscall");
+  for (let round = 0; round < 200; round++) {
+    const lacking = new Set<FeatureName>([1, 2, 3, 4].flatMap(() => optional[random() % optional.length] ?? []));
+    const always = parseCpuModel("x86-64-v1").features;
+    const host = EVERY_FEATURE.difference(lacking.difference(always));
+    const { name, features } = offeredModel(DEFAULT_CPU_MODEL, host);
+    assert.deepEqual(parseCpuModel(name, EVERY_FEATURE).features.symmetricDifference(features), new Set(), name);
+    assert.ok(features.isSubsetOf(host), name);
+    assert.equal(wholeModel({ name, features }, host, "it").name, name);
+    const missing = DEFAULT_CPU_MODEL.features.difference(host);
+    if (missing.size === 0) continue;
+    assert.throws(() => wholeModel(DEFAULT_CPU_MODEL, host, "it"), {
+      code: "cpu-model-unfit",
+      message: /^the processor x86-64-v2 needs .*, which it lacks; wanted: /,
+    });
+  }
 });

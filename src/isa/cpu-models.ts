@@ -147,13 +147,13 @@ export function parseCpuModel(text: string, available: ReadonlySet<FeatureName> 
   return { name: canonicalName(features, available), features };
 }
 
-/** The model of those features of `wanted` that an engine has, and whose own needs it has. */
+/** The model of those features of `wanted` that an engine has, and whose own needs it has. Read it by EVERY_FEATURE. */
 export function offeredModel(wanted: CpuModel, available: ReadonlySet<FeatureName>): CpuModel {
   const features = new Set(wanted.features);
   for (const feature of wanted.features) {
     if (!available.has(feature)) for (const each of closure(feature, neededBy)) features.delete(each);
   }
-  return { name: canonicalName(features, available), features };
+  return { name: canonicalName(features, EVERY_FEATURE), features };
 }
 
 /** A model that an engine must have whole. @throws IsolaError `cpu-model-unfit` */

@@ -15,6 +15,7 @@ export const IA32_TSC_ADJUST = 0x3b;
 export const IA32_SYSENTER_CS = 0x174;
 export const IA32_SYSENTER_ESP = 0x175;
 export const IA32_SYSENTER_EIP = 0x176;
+export const IA32_DEBUGCTL = 0x1d9;
 export const IA32_MTRR_DEF_TYPE = 0x2ff;
 export const IA32_PAT = 0x277;
 export const IA32_TSC_DEADLINE = 0x6e0;
@@ -111,7 +112,7 @@ define("IA32_MCG_STATUS", 0x17a, { writable: 7n });
 // Fast strings on.
 define("IA32_MISC_ENABLE", 0x1a0, { reset: 1n, writable: 1n, lenient: true });
 // Last-branch recording and stepping on branches do nothing yet: the register keeps their bits.
-define("IA32_DEBUGCTL", 0x1d9, { writable: 3n });
+define("IA32_DEBUGCTL", IA32_DEBUGCTL, { writable: 3n });
 for (let i = 0; i < 8; i++) {
   define(`IA32_MTRR_PHYSBASE${i}`, 0x200 + 2 * i, { writable: PHYSICAL_PAGE | 0xffn, feature: "mtrr" });
   define(`IA32_MTRR_PHYSMASK${i}`, 0x201 + 2 * i, { writable: PHYSICAL_PAGE | 0x800n, feature: "mtrr" });

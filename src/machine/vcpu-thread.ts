@@ -5,7 +5,7 @@
 
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
 import type { Vcpu } from "../cpu/vcpu.ts";
-import { parseCpuModel } from "../isa/cpu-models.ts";
+import { EVERY_FEATURE, parseCpuModel } from "../isa/cpu-models.ts";
 import { ENGINE_BYTES, GuestMemory } from "../memory/guest-memory.ts";
 import { Board } from "./board.ts";
 import { HostClock } from "./clock.ts";
@@ -67,7 +67,7 @@ function run(
     memory,
     { bus: board.bus, interrupts: board.interrupts, clock },
     {
-      features: parseCpuModel(start.model).features,
+      features: parseCpuModel(start.model, EVERY_FEATURE).features,
       ...(start.traceUnimplemented
         ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) }
         : {}),

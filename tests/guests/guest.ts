@@ -114,7 +114,8 @@ export class GuestProcess extends Console {
   constructor(args: readonly string[], environment: NodeJS.ProcessEnv = process.env, terminal = false) {
     super();
     const [name, ...rest] = args;
-    const engine = name === "run" ? ["run", "--engine", ENGINE] : name === undefined ? [] : [name];
+    const chosen = name === "run" || name === "restore";
+    const engine = chosen ? [name, "--engine", ENGINE] : name === undefined ? [] : [name];
     const command = [process.execPath, LAUNCHER, ...engine, ...rest];
     const words = terminal ? ["script", "-qec", quoted(command), "/dev/null"] : command;
     this.child = spawn(words[0] ?? "", words.slice(1), { stdio: "pipe", env: environment });

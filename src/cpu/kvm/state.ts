@@ -1,7 +1,7 @@
 /** Between CpuState and KVM's structures: what both engines share against what KVM takes. [kvm api §4.11-4.13] */
 
 import { IsolaError } from "../../base/errors.ts";
-import { IA32_EFER, IA32_FS_BASE, IA32_GS_BASE, IA32_TSC_ADJUST, MSRS } from "../../isa/msrs.ts";
+import { IA32_DEBUGCTL, IA32_EFER, IA32_FS_BASE, IA32_GS_BASE, IA32_TSC_ADJUST, MSRS } from "../../isa/msrs.ts";
 import {
   type CpuState,
   GPR_NAMES,
@@ -212,7 +212,8 @@ function saveEvents(vcpu: VcpuFile): Pick<CpuState, "activity" | "interruptShado
 function loadMsrs(vcpu: VcpuFile, msrs: ReadonlyMap<number, bigint>): void {
   let left = MOVED_MSRS.flatMap((index) => {
     const value = msrs.get(index);
-    return value === undefined ? [] : [[index, value] as const];
+    // Some KVMs have no debug control, and note in the kernel's log who writes it.
+    return value === undefined || (index === IA32_DEBUGCTL && value === 0n) ? [] : [[index, value] as const];
   });
   while (left.length > 0) {
     const refused = left[vcpu.writeMsrs(left)];
