@@ -126,7 +126,7 @@ export const LONG_JOBS: readonly LongJob[] = [
   {
     name: "fleet-faults",
     about:
-      "kills of servers, of VMs' processes and of both during lifecycle operations; the record agrees with reality",
+      "kills of servers, of VMs' processes and of both during lifecycle operations and disk writes; the record agrees with reality, no durable write is lost",
     target: 200,
     chunk: 50,
     slice: 5,

@@ -7,6 +7,7 @@
 
 import { FleetError } from "../../../src/fleet/fleet-error.ts";
 import { openFleet } from "../../../src/fleet/fleet-server.ts";
+import { WRITER } from "./disk-writer.ts";
 
 const [folder = "", kernel = "", seedText = "1"] = process.argv.slice(2);
 let seed = Number(seedText) >>> 0;
@@ -31,6 +32,11 @@ const OPERATIONS = [
   "remove",
   "rename",
 ] as const;
+
+// The one that writes its disk has no other task.
+fleet.start(WRITER).catch((error: unknown) => {
+  if (!(error instanceof FleetError)) throw error;
+});
 
 /** Two workers at once, so that operations meet. */
 async function work(): Promise<never> {

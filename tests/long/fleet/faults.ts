@@ -1,23 +1,26 @@
 /**
  * Kills servers, VMs' processes and both at random moments of random operations, and looks what is left: the next
  * server's record agrees with reality, no process is left that it does not know, no VM is half made or half removed, and
- * what was answered stays true.
+ * what was answered stays true. One of the VMs writes its disk all the while: after its process was killed the file
+ * system is whole, and holds all that the guest was told is durable.
  *
  *   node tests/long/fleet/faults.ts --seed 1 --count 200
  */
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import type { VmStatus } from "../../../src/fleet/contract.ts";
+import type { Fleet, VmStatus } from "../../../src/fleet/contract.ts";
 import { openFleet } from "../../../src/fleet/fleet-server.ts";
 import { isActive } from "../../../src/fleet/fleet-status.ts";
+import { diskPath } from "../../../src/fleet/vm-spawn.ts";
+import { checkDisk, durable, makeFileSystem, WRITER, writerSpec } from "./disk-writer.ts";
 import { idleKernel } from "./idle-kernel.ts";
 
 const { values } = parseArgs({
@@ -46,7 +49,8 @@ function processes(): number[] {
     try {
       const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
       if (!/vm-process|vm-launcher|isola-vm/.test(command)) return [];
-      return readFileSync(`/proc/${pid}/environ`, "utf8").includes(state) ? [pid] : [];
+      const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+      return files.some((file) => file.startsWith(`${state}/`)) ? [pid] : [];
     } catch {
       return [];
     }
@@ -57,6 +61,33 @@ function processes(): number[] {
 const created = new Set<string>();
 const removed = new Set<string>();
 const inRemoval = new Set<string>();
+
+/** The VM that writes its disk: its id, what it said is durable, and how much of that was said before its last kill. */
+const writer = { id: "", durable: new Set<number>(), before: 0, checks: 0 };
+
+async function makeWriter(): Promise<void> {
+  const fleet = await openFleet({ stateFolder: state });
+  writer.id = (await fleet.create(await writerSpec(folder))).id;
+  created.add(writer.id);
+  makeFileSystem(diskPath(join(state, "disks", writer.id), "data"));
+  await fleet.close();
+}
+
+/** Reads what it said; where it does not run, looks whether its disk holds that. */
+async function checkWriter(fleet: Fleet): Promise<void> {
+  for (const number of durable(new TextDecoder().decode(await fleet.log(WRITER)))) writer.durable.add(number);
+  if (isActive((await fleet.inspect(WRITER)).state)) return;
+  if (writer.durable.size > writer.before) writer.checks++;
+  writer.before = writer.durable.size;
+  checkDisk(diskPath(join(state, "disks", writer.id), "data"), writer.durable);
+}
+
+/** It is not killed while it only boots: it would never get to write. */
+function writes(pid: number): boolean {
+  const log = readFileSync(join(state, "vms", writer.id, "console.log"));
+  if (!readlinkSync(`/proc/${pid}/fd/6`).includes(writer.id)) return true;
+  return (durable(log.toString("latin1")).at(-1) ?? 0) > Math.max(0, ...writer.durable);
+}
 
 async function startServer(): Promise<ChildProcess> {
   const child = spawn(process.execPath, [SERVER, state, kernel, String(random(2 ** 31))], {
@@ -118,6 +149,7 @@ async function verify(round: number): Promise<void> {
     for (const { id, spec } of vms) {
       for (const { name } of spec.disks) assert.ok(readdirSync(join(state, "disks", id)).includes(`${name}.raw`));
     }
+    await checkWriter(fleet);
   } finally {
     await fleet.close();
   }
@@ -125,6 +157,7 @@ async function verify(round: number): Promise<void> {
 
 const kinds = { server: 0, vm: 0, both: 0 };
 try {
+  await makeWriter();
   for (let round = 1; round <= count; round++) {
     const server = await startServer();
     await sleep(random(LONGEST_LIFE_MS));
@@ -134,7 +167,7 @@ try {
     if (kind !== "server") {
       for (const pid of victims) {
         try {
-          if (random(2) === 0) process.kill(pid, "SIGKILL");
+          if (random(2) === 0 && writes(pid)) process.kill(pid, "SIGKILL");
         } catch {
           // It went by itself.
         }
@@ -144,7 +177,10 @@ try {
     if (kind === "vm") await sleep(random(1000));
     await end(server);
     await verify(round);
-    if (round % 10 === 0) console.log(`${round} of ${count}: ${created.size} created, ${removed.size} removed`);
+    if (round % 10 === 0) {
+      const told = `${writer.durable.size} files durable, ${writer.checks} times killed while it wrote`;
+      console.log(`${round} of ${count}: ${created.size} created, ${removed.size} removed; ${told}`);
+    }
   }
   console.log(`${count} kills (${JSON.stringify(kinds)}): the record agreed with reality each time`);
 } finally {
