@@ -135,6 +135,16 @@ export const LONG_JOBS: readonly LongJob[] = [
     missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
   },
   {
+    name: "fleet-three-guests",
+    about: "minutes of three guests at once under load, of 64 and of 32 bits and with a disk; every console answers",
+    target: 60,
+    chunk: 60,
+    slice: 1,
+    limitSeconds: 5400,
+    args: (_seed, count) => ["tests/long/fleet/three-guests.ts", "--minutes", String(count)],
+    missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
+  },
+  {
     name: "fleet-fairness",
     about:
       "rounds of VMs in a pool of one processor: weights 1:1, 1:2, 1:8 and caps of 10, 25, 50 % within 3 % over 30 s",
