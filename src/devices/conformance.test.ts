@@ -60,7 +60,12 @@ const devices: Record<string, MakeDevice> = {
     }),
   "acpi-pm": (arena, clock) => acpiPm.instantiate({ arena, clock, port: { powerOff: nothing } }),
   i8042: (arena, clock) =>
-    i8042.instantiate({ arena, clock, port: { reset: nothing, key: () => 0x1e }, irq: new CountingLine() }),
+    i8042.instantiate({
+      arena,
+      clock,
+      port: { reset: nothing, gateA20: nothing, key: () => 0x1e },
+      irq: new CountingLine(),
+    }),
   hpet: (arena, clock) =>
     hpet.instantiate({
       arena,

@@ -104,6 +104,8 @@ export const STATE = {
   watchPage2: field("i64"),
   watchPage3: field("i64"),
 
+  /** Physical address bits that the board holds at 0: bit 20 while gate A20 is shut, else none. */
+  heldAddressBits: field("i64"),
   /** How linear addresses are translated [memory-core.ts, PAGING]. */
   pagingMode: field("i32"),
   /** Left by the last page walk: log2 of the page's size, and whether it may be entered for writing. */

@@ -18,7 +18,7 @@ import { acpiPm, pressPowerButton, SCI_IRQ } from "../devices/pc/acpi-pm.ts";
 import { debugExit, type DebugExitConfig } from "../devices/pc/debug-exit.ts";
 import { fwCfg, type FwCfgFile, fwCfgItems, type FwCfgPort } from "../devices/pc/fw-cfg.ts";
 import { hpet, legacyReplacement } from "../devices/pc/hpet.ts";
-import { i8042, takeKeys } from "../devices/pc/i8042.ts";
+import { a20Open, i8042, takeKeys } from "../devices/pc/i8042.ts";
 import { pit } from "../devices/pc/pit.ts";
 import { postPort } from "../devices/pc/post-port.ts";
 import { rtc } from "../devices/pc/rtc.ts";
@@ -58,6 +58,8 @@ export interface BoardOptions extends BoardConfig {
   onPowerOff?(): void;
   onReset?(): void;
   onDebugExit?(): void;
+  /** The gate of address line 20 was opened or shut by an access of this thread; `a20Open` tells how it was found. */
+  onGateA20?(open: boolean): void;
   /** RAM is about to be written by a device, within an access that a processor makes on this thread. */
   onDeviceWrites?(bytes: Uint8Array): void;
 }
@@ -126,6 +128,7 @@ export class Board {
   readonly #rings: Readonly<Record<string, ByteRing>>;
   readonly #pm;
   readonly #vga;
+  readonly #keyboard;
   /** What the engine has in its own place: after loading, the board's parts beside it are told anew. */
   readonly #settleOutside: () => void;
 
@@ -190,8 +193,9 @@ export class Board {
     const keyboard = i8042.instantiate({
       ...place,
       irq: fabric.isaLine(1),
-      port: { reset: requestReset, key: () => keys.shift() },
+      port: { reset: requestReset, gateA20: (open) => options.onGateA20?.(open), key: () => keys.shift() },
     });
+    this.#keyboard = keyboard;
     this.keyboard = new KeyboardHost(keys, () => {
       this.enter(() => takeKeys(keyboard.context));
       this.wake();
@@ -360,6 +364,11 @@ export class Board {
       reset: Atomics.load(this.#header, RESET) !== 0,
       debugExit: exited ? Atomics.load(this.#header, DEBUG_EXIT_VALUE) >>> 0 : undefined,
     };
+  }
+
+  /** Whether address line 20 reaches the memory. */
+  get a20Open(): boolean {
+    return this.enter(() => a20Open(this.#keyboard.context));
   }
 
   /** What the VGA shows; undefined in a graphics mode. */

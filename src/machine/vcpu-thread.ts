@@ -61,6 +61,7 @@ function run(
     clock,
     memory,
     shared: start.board,
+    onGateA20: (open) => vcpu.gateA20(open),
     onDeviceWrites: ({ byteOffset, byteLength }) => vcpu.deviceWrote(byteOffset, byteLength),
   });
   const vcpu: PortableVcpu = new PortableVcpu(
@@ -74,6 +75,7 @@ function run(
       ...(start.compileAfter > 0 ? { compiler: { threshold: start.compileAfter, maxBytes: COMPILED_BYTES } } : {}),
     },
   );
+  if (!board.a20Open) vcpu.gateA20(false);
   if (start.state !== undefined) vcpu.state.load(start.state);
   const governor = new VcpuGovernor(start, {
     board,

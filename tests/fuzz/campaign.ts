@@ -196,15 +196,15 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
 
   /** Looks for cases before `end` that write beside the hot bytes what they should not, and reports those not known. */
   function strayWriters(run: CaseRun, end: number): "none" | "known" | "reported" {
-    let stray: "none" | "known" | "reported" = "none";
     // A wild case restores the window: only what follows the last one can matter.
-    for (let index = end - 1; index >= 0; index--) {
+    let begin = end;
+    while (begin > 0 && !run.wild(begin - 1)) begin--;
+    let stray: "none" | "known" | "reported" = "none";
+    for (const index of strayIndices(run, begin, end)) {
       const test = run.test(index);
-      if (test.input[BLOCK.wild] !== 0) break;
       const batch = toBatch([test], maker.window);
       const a = expected.run(batch);
       const b = actual.run(batch);
-      if (windowsEqual(a.window, b.window)) continue;
       if (stray === "none") stray = "known";
       const found = [
         ...differences(test, a.outputs, b.outputs),
@@ -215,6 +215,17 @@ export function runCampaign(options: CampaignOptions): CampaignResult {
       report({ test, differences: found });
     }
     return stray;
+  }
+
+  /** Cases from `begin` to before `end` that leave different windows: halved until one is left, the last one first. */
+  function strayIndices(run: CaseRun, begin: number, end: number): number[] {
+    if (begin >= end) return [];
+    const tests = Array.from({ length: end - begin }, (_, i) => run.test(begin + i));
+    const batch = toBatch(tests, maker.window);
+    if (windowsEqual(expected.run(batch).window, actual.run(batch).window)) return [];
+    if (tests.length === 1) return [begin];
+    const middle = (begin + end) >> 1;
+    return [...strayIndices(run, middle, end), ...strayIndices(run, begin, middle)];
   }
 }
 

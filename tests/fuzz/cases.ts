@@ -107,6 +107,8 @@ export interface CaseRun {
   readonly codes: readonly CaseCode[];
   /** The case of an index, by itself. */
   test(index: number): TestCase;
+  /** Whether the case of an index may write far from where it begins; the window is restored after it. */
+  wild(index: number): boolean;
 }
 
 export class CaseMaker {
@@ -155,6 +157,7 @@ export class CaseMaker {
       start,
       batch,
       codes,
+      wild: (index) => words[index * BLOCK_WORDS + BLOCK.wild / 4] !== 0,
       test: (index) => {
         const input = inputs.slice(index * BLOCK.size, (index + 1) * BLOCK.size);
         return { number: start + index, bits: this.bits, input, ...(codes[index] ?? this.#codeOf(start + index)) };

@@ -22,6 +22,8 @@ import { CODE_BYTES, DONE_PORT, HUNG, RAM_BYTES } from "./layout.ts";
 
 /** A case runs for microseconds; decoding and compiling its instructions may take some milliseconds. */
 const HANG_MILLISECONDS = 3000;
+/** How often it may be found that long in the harness's own code. */
+const RUNTIME_PATIENCE = 10;
 const COMPILED_BYTES = 8 << 20;
 
 /** Time that this thread had the processor: on a busy host a case can wait for seconds without hanging. */
@@ -61,6 +63,7 @@ export class InterpreterEngine implements Ring3Engine {
     this.#done = false;
     let progress = threadMilliseconds();
     let remaining = -1;
+    let patience = RUNTIME_PATIENCE;
     while (!this.#done) {
       const exit = this.#vcpu.run();
       if (exit.kind === "shutdown" || exit.kind === "internal-error") {
@@ -75,7 +78,9 @@ export class InterpreterEngine implements Ring3Engine {
         remaining = left;
         progress = now;
       } else if (now - progress > HANG_MILLISECONDS) {
-        this.#endHungCase();
+        if (!this.#endHungCase() && --patience < 0) {
+          throw new Error(`run a batch on the portable engine: ${left} cases are left, and none ends`);
+        }
         progress = now;
       }
     }
@@ -90,13 +95,13 @@ export class InterpreterEngine implements Ring3Engine {
     });
   }
 
-  #endHungCase(): void {
+  /** The case that runs now gets its end; false where the runtime runs, which a busy host may hold up. */
+  #endHungCase(): boolean {
     const state = this.#vcpu.state.save();
-    if (state.rip < CODE_ADDRESS || state.rip >= CODE_ADDRESS + BigInt(CODE_BYTES)) {
-      throw new Error(`run a batch on the portable engine: no progress at RIP 0x${state.rip.toString(16)}`);
-    }
+    if (state.rip < CODE_ADDRESS || state.rip >= CODE_ADDRESS + BigInt(CODE_BYTES)) return false;
     writeHungFrame(this.#ram, state.rip, state.gpr.rsp, state.rflags);
     this.#vcpu.state.load({ ...state, rip: handlerAddress(HUNG) });
+    return true;
   }
 
   [Symbol.dispose](): void {}

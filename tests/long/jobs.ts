@@ -36,8 +36,8 @@ export const LONG_JOBS: readonly LongJob[] = [
   {
     name: "fuzz-ring3",
     about: "random ring-3 instruction sequences, each compared with the processor's own result through /dev/kvm",
-    target: 50_000_000,
-    chunk: 4_000_000,
+    target: 150_000_000,
+    chunk: 2_000_000,
     slice: 100_000,
     limitSeconds: 1800,
     args: (seed, count) => ["tests/fuzz/main.ts", "--seed", String(seed), "--count", String(count)],

@@ -1,5 +1,6 @@
 /** The programs: lists of cases by subject, and cases that end the machine, which are booted alone. */
 
+import { ADDRESS_LINE } from "./cases/address-line.ts";
 import { BREAKPOINTS } from "./cases/breakpoints.ts";
 import { CONTROL, CONTROL_MANUAL } from "./cases/control.ts";
 import { DEBUG } from "./cases/debug.ts";
@@ -59,6 +60,7 @@ export const PROGRAMS: readonly SystemProgram[] = [
   longMode("legacy-paging", LEGACY_PAGING),
   longMode("real-mode", REAL_MODE),
   longMode("real-mode-manual", REAL_MODE_MANUAL, true),
+  longMode("address-line", ADDRESS_LINE),
   longMode("tasks", TASKS),
   longMode("task-faults", TASK_FAULTS),
 ];

@@ -20,10 +20,10 @@ const NS_PER_MS = 1e6;
 export function runIsola(image: Uint8Array, limitMs: number): string {
   const memory = GuestMemory.create(RAM_BYTES);
   const clock = new HostClock(clockOrigin());
-  const board = new Board({ clock, ramBytes: RAM_BYTES, vcpus: 1 });
+  const board = new Board({ clock, ramBytes: RAM_BYTES, vcpus: 1, onGateA20: (open) => vcpu.gateA20(open) });
   let ended = false;
   const { bus } = board;
-  const vcpu = new PortableVcpu(memory, {
+  const vcpu: PortableVcpu = new PortableVcpu(memory, {
     bus: {
       readPort: (port, size) => bus.readPort(port, size),
       writePort(port, size, value) {

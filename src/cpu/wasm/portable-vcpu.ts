@@ -179,7 +179,16 @@ export class PortableVcpu implements Vcpu {
 
   reset(): void {
     this.#system.reset();
+    this.#view.setLong(STATE.heldAddressBits, 0n);
     this.#stateReplaced();
+  }
+
+  /** The board's gate of address line 20, open after a reset: shut, every physical address has that bit 0. To be called
+   * on this thread, between instructions or from a port's handler. */
+  gateA20(open: boolean): void {
+    this.#view.setLong(STATE.heldAddressBits, open ? 0n : 1n << 20n);
+    this.#core.flushAll();
+    this.#forgetJumps();
   }
 
   deviceWrote(place: number, bytes: number): void {

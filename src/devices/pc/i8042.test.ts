@@ -5,6 +5,7 @@ import { i8042, takeKeys } from "./i8042.ts";
 
 let line: CountingLine;
 let resets: number;
+let gates: boolean[];
 /** What the keys send, in set 1. */
 let keys: number[];
 const make = () =>
@@ -12,7 +13,7 @@ const make = () =>
     arena: newArena(),
     clock: new ManualClock(),
     irq: line,
-    port: { reset: () => resets++, key: () => keys.shift() ?? -1 },
+    port: { reset: () => resets++, gateA20: (open) => gates.push(open), key: () => keys.shift() ?? -1 },
   });
 let chip: ReturnType<typeof make>;
 const command = (value: number): void => chip.write(1, 1, value);
@@ -28,6 +29,7 @@ const answers = (): number[] => {
 beforeEach(() => {
   line = new CountingLine();
   resets = 0;
+  gates = [];
   keys = [];
   chip = make();
   chip.reset();
@@ -104,6 +106,11 @@ test("gate A20 reads as written, through either port", () => {
   chip.write(2, 1, 0x02);
   command(0xd0);
   assert.equal((answers()[0] ?? 0) & 0x02, 0x02);
+  assert.deepEqual(gates, [false, true]);
+  command(0xdf);
+  command(0xdd);
+  chip.write(2, 1, 0x00);
+  assert.deepEqual(gates, [false, true, false], "told of changes alone");
 });
 
 /** Shift and a, the up arrow; pressed and released. */

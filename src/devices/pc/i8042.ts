@@ -3,7 +3,7 @@
  * auxiliary device controller; keyboard commands: IBM PS/2 101-key keyboard]
  *
  * Commands for the auxiliary port are answered as a controller without one does, so that drivers give up at once
- * instead of waiting. Gate A20 can be written and read; memory does not wrap, as on machines that dropped it.
+ * instead of waiting. Gate A20 is one flip-flop behind both of its ports.
  */
 
 import { defineDevice, type DeviceContext, pio } from "../device.ts";
@@ -13,6 +13,8 @@ import { scanCodeSet2 } from "./scan-codes.ts";
 export interface I8042Port {
   /** The processor's reset line was pulsed. */
   reset(): void;
+  /** The gate of address line 20 was opened or shut. */
+  gateA20(open: boolean): void;
   /** The next byte that the keys send, in scan code set 1; -1 where nothing is pressed or released. */
   key(): number;
 }
@@ -84,7 +86,7 @@ export const i8042 = defineDevice<I8042Port>()({
   write(context, offset, _size, value) {
     const { state, port } = context;
     if (offset === 2) {
-      state.outputPort = (state.outputPort & ~OUTPUT_A20) | (value & OUTPUT_A20);
+      setOutputPort(context, (state.outputPort & ~OUTPUT_A20) | (value & OUTPUT_A20));
       if ((value & 1) !== 0) port.reset();
       return;
     }
@@ -139,6 +141,15 @@ const updateIrq = ({ state, irq }: I8042Context): void => {
   else irq.lower();
 };
 
+/** Whether address line 20 reaches the memory. */
+export const a20Open = ({ state }: I8042Context): boolean => (state.outputPort & OUTPUT_A20) !== 0;
+
+const setOutputPort = (context: I8042Context, value: number): void => {
+  const before = a20Open(context);
+  context.state.outputPort = value;
+  if (a20Open(context) !== before) context.port.gateA20(!before);
+};
+
 const controllerCommand = (context: I8042Context, value: number): void => {
   const { state, port } = context;
   state.command = 0;
@@ -186,10 +197,10 @@ const controllerCommand = (context: I8042Context, value: number): void => {
       state.command = value;
       break;
     case 0xdd:
-      state.outputPort &= ~OUTPUT_A20;
+      setOutputPort(context, state.outputPort & ~OUTPUT_A20);
       break;
     case 0xdf:
-      state.outputPort |= OUTPUT_A20;
+      setOutputPort(context, state.outputPort | OUTPUT_A20);
       break;
     default:
       // F0 to FF pulse the output bits that are written as 0; bit 0 is the reset line.
@@ -206,7 +217,7 @@ const controllerData = (context: I8042Context, value: number): void => {
   } else if (command > 0x60 && command < 0x80) {
     state.ram[command & 0x1f] = value;
   } else if (command === 0xd1) {
-    state.outputPort = value;
+    setOutputPort(context, value);
     if ((value & OUTPUT_RESET_HIGH) === 0) port.reset();
   } else if (command === 0xd2 || command === 0xd3) {
     // 0xd3 without an auxiliary port comes back as keyboard data: that tells a driver that there is none.

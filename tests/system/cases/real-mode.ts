@@ -59,9 +59,9 @@ function runtime({ unreal = false } = {}): Uint8Array {
   return asm.finish();
 }
 
-type Body = (asm: Assembler) => unknown;
+export type Body = (asm: Assembler) => unknown;
 
-function real(name: string, body: Body, options: { unreal?: boolean } = {}): SystemCase {
+export function real(name: string, body: Body, options: { unreal?: boolean } = {}): SystemCase {
   return {
     name: `real mode: ${name}`,
     spec: "SDM 3 §20.1",

@@ -146,6 +146,8 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
   const noExecute = f.local("i64");
   const canWrite = f.local("i32");
   const flags = f.local("i64");
+  /** Address bits that leave the processor: not A20 while its gate is shut. */
+  const wired = f.local("i64");
 
   const failWith = (bits: number) => {
     f.call(pageFault, linear, bits, access, user);
@@ -155,12 +157,13 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
   const fetches = hasAny(access, ACCESS.fetch);
   const isTwoLevel = equal(mode, PAGING.twoLevel);
 
+  f.set(wired, xor(state("heldAddressBits"), -1n));
   f.set(mode, state("pagingMode"));
   f.if(isZero(mode), () => {
     f.setState("walkShift", 12);
     f.setState("walkWritable", 1);
     f.setState("walkGlobal", 0);
-    f.return(and(linear, 0xffff_ffffn));
+    f.return(and(and(linear, 0xffff_ffffn), wired));
   });
   f.set(user, both(equal(state("cpl"), 3), isZero(and(access, ACCESS.system))));
 
@@ -206,7 +209,7 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
     f.if(
       pdpte,
       () => f.set(place, low32(add(mul(index, entryBytes), BigInt(STATE_BASE + STATE.pdpte0.offset)))),
-      () => f.set(place, call(core.place, add(table, mul(index, entryBytes)))),
+      () => f.set(place, call(core.place, and(add(table, mul(index, entryBytes)), wired))),
     );
     f.if(
       isTwoLevel,
@@ -280,6 +283,6 @@ export function defineTranslate(core: CoreModule, gigabytePages = true): Functio
   f.setState("walkWritable", both(canWrite, hasAny(entry, PTE.dirty)));
   f.setState("walkGlobal", both(hasAny(entry, PTE.global), hasAny(state("cr4"), CR4_PGE)));
   const offsetMask = xor(shiftLeft(-1n, shift), -1n);
-  f.return(or(and(and(entry, ADDRESS_MASK), shiftLeft(-1n, shift)), and(linear, offsetMask)));
+  f.return(and(or(and(and(entry, ADDRESS_MASK), shiftLeft(-1n, shift)), and(linear, offsetMask)), wired));
   return f;
 }

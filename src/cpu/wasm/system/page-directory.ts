@@ -28,7 +28,8 @@ export function loadPageDirectory(parts: SystemParts, low: number, high: number)
 /** Loads PAE's four directory pointers; false, and none loaded, where one has a reserved bit. What lies outside RAM reads
  * as all ones. */
 export function loadDirectoryPointers({ host, view }: SystemParts, cr3: number): boolean {
-  const bytes = host.memory.slice((cr3 & TABLE_MASK) >>> 0, POINTERS.length * POINTER_BYTES);
+  const wired = ~view.low(STATE.heldAddressBits);
+  const bytes = host.memory.slice((cr3 & TABLE_MASK & wired) >>> 0, POINTERS.length * POINTER_BYTES);
   if (bytes === undefined) return false;
   const table = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const halves = POINTERS.map((field, i) => {
