@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { IsolaError } from "../base/errors.ts";
 import { type BlockBackend, type DiskInfo, SECTOR_BYTES } from "../devices/virtio/virtio-blk.ts";
 import { type DiskLock, lockDisk } from "./disk-lock.ts";
+import { type DiskLimits, Throttle } from "./throttle.ts";
 
 export interface DiskOptions {
   readonly path: string;
@@ -22,6 +23,8 @@ export interface DiskOptions {
   readonly raw?: boolean;
   /** The VM's name, for whoever finds the disk locked. */
   readonly holder?: string;
+  /** What the guest gets of the host's bandwidth. */
+  readonly limits?: DiskLimits;
 }
 
 /** Formats that begin with a magic number: a person who gives one does not mean its bytes as they are. */
@@ -160,9 +163,9 @@ const serialOf = (path: string): string =>
 type OpenFile = Pick<FileHandle, "fd" | "close">;
 
 /** A disk in a file that another process opened, checked and locked. It is closed with the process. */
-export function adoptFileDisk(fd: number, name: string, readOnly: boolean): FileDisk {
+export function adoptFileDisk(fd: number, name: string, readOnly: boolean, limits: DiskLimits = {}): FileDisk {
   const info = { sectors: Math.floor(fstatSync(fd).size / SECTOR_BYTES), readOnly, serial: serialOf(name) };
-  return new FileDisk({ fd, close: () => Promise.resolve() }, undefined, { path: name }, info);
+  return new FileDisk({ fd, close: () => Promise.resolve() }, undefined, { path: name, limits }, info);
 }
 
 export class FileDisk implements BlockBackend {
@@ -172,6 +175,7 @@ export class FileDisk implements BlockBackend {
   readonly #lock: DiskLock | undefined;
   /** Told of failures of the host that the guest sees as I/O errors: one line, once until writing works again. */
   onTrouble: (message: string) => void = () => undefined;
+  readonly #throttle: Throttle;
   #inTrouble = false;
   #closed: Promise<void> | undefined;
 
@@ -179,19 +183,22 @@ export class FileDisk implements BlockBackend {
     this.#file = file;
     this.#lock = lock;
     this.path = options.path;
+    this.#throttle = new Throttle(options.limits ?? {});
     this.info = info;
   }
 
   async read(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    await this.#attempt("reading", async () => {
-      await this.#transfer(readVector, position, buffers);
-    });
+    await this.#throttle.admit(lengthOf(buffers));
+    await this.#attempt("reading", () => this.#transfer(readVector, position, buffers));
   }
 
   async write(position: number, buffers: readonly Uint8Array[]): Promise<void> {
-    await this.#attempt("writing", async () => {
-      await this.#transfer(writeVector, position, buffers);
-    });
+    await this.#throttle.admit(lengthOf(buffers));
+    await this.#attempt("writing", () => this.#transfer(writeVector, position, buffers));
+  }
+
+  hurry(): void {
+    this.#throttle.hurry();
   }
 
   async flush(): Promise<void> {
@@ -248,6 +255,8 @@ export class FileDisk implements BlockBackend {
     await this.close();
   }
 }
+
+const lengthOf = (buffers: readonly Uint8Array[]): number => buffers.reduce((total, { length }) => total + length, 0);
 
 /** The buffers without their first `count` bytes. */
 const after = (buffers: readonly Uint8Array[], count: number): Uint8Array[] => {

@@ -5,9 +5,11 @@
  * things: a control connection (requests, each answered under its number, and notices), or, after `console`, a
  * console: frames of bytes both ways, and `gap` where the watcher fell behind.
  *
- * Nothing is imported here: a VM's process keeps what it loads for as long as it lives. The server checks what it is
+ * Nothing but types is imported here: a VM's process keeps what it loads for as long as it lives. The server checks what it is
  * told by control-answers.ts, the VM's process by control-request.ts.
  */
+
+import type { DiskLimits } from "../backends/throttle.ts";
 
 export const VM_PROCESS_STATES = ["starting", "running", "paused", "stopping"] as const;
 export type VmProcessState = (typeof VM_PROCESS_STATES)[number];
@@ -85,8 +87,15 @@ export interface VmProcessConfig {
   /** The image's; null where it has none, or `modules` stand in its place. */
   readonly initrdFd: number | null;
   readonly modules: readonly { readonly fd: number; readonly commandLine: string }[];
-  readonly disks: readonly { readonly fd: number; readonly name: string; readonly readOnly: boolean }[];
+  readonly disks: readonly {
+    readonly fd: number;
+    readonly name: string;
+    readonly readOnly: boolean;
+    readonly limits: DiskLimits;
+  }[];
   readonly memoryBytes: number;
+  /** The processor's model. [isa/cpu-models.ts] */
+  readonly cpu: string;
   readonly commandLine: string;
   readonly engine: "wasm" | "kvm";
   readonly clock: { readonly offsetSeconds: number; readonly startAt: string | null };

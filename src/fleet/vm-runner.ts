@@ -61,7 +61,7 @@ export class VmRunner {
     this.#config = config;
     this.#listener = listener;
     this.#budget = config.budget;
-    this.#disks = config.disks.map(({ fd, name, readOnly }) => adoptFileDisk(fd, name, readOnly));
+    this.#disks = config.disks.map(({ fd, name, readOnly, limits }) => adoptFileDisk(fd, name, readOnly, limits));
     for (const disk of this.#disks) disk.onTrouble = (message) => console.error(message);
     const { offsetSeconds, startAt } = config.clock;
     this.#clockOffsetMs = startAt === null ? offsetSeconds * 1000 : new Date(startAt).getTime() - Date.now();
@@ -135,9 +135,10 @@ export class VmRunner {
   }
 
   #options(): VmOptions {
-    const { memoryBytes, commandLine, engine, kernelFd, initrdFd, modules, fwCfg } = this.#config;
+    const { memoryBytes, cpu, commandLine, engine, kernelFd, initrdFd, modules, fwCfg } = this.#config;
     return {
       memoryBytes,
+      cpu,
       commandLine,
       engine,
       disks: this.#disks,

@@ -76,10 +76,16 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       kernelFd: hand(open(boot.kernel, "r")),
       initrdFd: boot.initrd === null ? null : hand(open(boot.initrd, "r")),
       modules: boot.modules.map(({ path, commandLine }) => ({ fd: hand(open(path, "r")), commandLine })),
-      disks: spec.disks.map(({ name, readonly: readOnly }) => {
-        return { fd: hand(open(diskPath(options.disks, name), readOnly ? "r" : "r+")), name, readOnly };
+      disks: spec.disks.map(({ name, readonly: readOnly, bytesPerSecond, requestsPerSecond }) => {
+        const fd = hand(open(diskPath(options.disks, name), readOnly ? "r" : "r+"));
+        const limits = {
+          ...(bytesPerSecond === null ? {} : { bytesPerSecond }),
+          ...(requestsPerSecond === null ? {} : { requestsPerSecond }),
+        };
+        return { fd, name, readOnly, limits };
       }),
       memoryBytes: spec.memoryBytes,
+      cpu: spec.cpu.model,
       commandLine: boot.commandLine,
       engine: options.engine,
       clock: spec.clock,

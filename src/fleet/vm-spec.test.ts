@@ -8,10 +8,18 @@ const base = { name: "one", image: "debian" };
 test("what is left out has a default, and a parsed spec parses to itself", () => {
   const spec = vmSpecSchema.parse({ ...base, memoryBytes: "96M", disks: [{ name: "d", sizeBytes: "1G" }] });
   assert.equal(spec.memoryBytes, 96 * 2 ** 20);
-  assert.deepEqual(spec.disks, [{ name: "d", sizeBytes: 2 ** 30, readonly: false }]);
+  const unlimited = { bytesPerSecond: null, requestsPerSecond: null };
+  assert.deepEqual(spec.disks, [{ name: "d", sizeBytes: 2 ** 30, readonly: false, ...unlimited }]);
+  assert.equal(spec.cpu.model, "x86-64-v2");
   assert.equal(spec.cpu.shares, 1024);
   assert.equal(spec.cpu.capPercent, null);
   assert.deepEqual(vmSpecSchema.parse(structuredClone(spec)), spec);
+});
+
+test("equal processors have one name", () => {
+  const model = (text: string): string => vmSpecSchema.parse({ ...base, cpu: { model: text } }).cpu.model;
+  assert.equal(model("x86-64-v2,+sha,+aes,-rdrand"), "x86-64-v2,+aes,+sha,-rdrand");
+  assert.equal(model(model("max")), model("max"));
 });
 
 test("bad values are refused, each at its field", () => {
@@ -29,7 +37,11 @@ test("bad values are refused, each at its field", () => {
     [{ cpu: { shares: 1 } }, "cpu.shares"],
     [{ cpu: { capPercent: 10, reservationPercent: 20 } }, "cpu.reservationPercent"],
     [{ cpu: { reservationPercent: 101 } }, "cpu.reservationPercent"],
+    [{ cpu: { model: "pentium" } }, "cpu.model"],
+    [{ cpu: { model: "x86-64-v2,+flux" } }, "cpu.model"],
     [{ disks: [{ name: "d", sizeBytes: 100 }] }, "disks.0.sizeBytes"],
+    [{ disks: [{ name: "d", sizeBytes: "1M", bytesPerSecond: "1K" }] }, "disks.0.bytesPerSecond"],
+    [{ disks: [{ name: "d", sizeBytes: "1M", requestsPerSecond: 0 }] }, "disks.0.requestsPerSecond"],
     [
       {
         disks: [

@@ -5,6 +5,7 @@
 
 import { z } from "zod";
 import { parseSize } from "../base/size.ts";
+import { DEFAULT_CPU_MODEL, parseCpuModel } from "../isa/cpu-models.ts";
 import { MAX_RAM_BYTES, MIN_RAM_BYTES, RAM_STEP_BYTES } from "../memory/guest-memory.ts";
 
 const MIB = 2 ** 20;
@@ -21,6 +22,8 @@ const COMMAND_LINE_LIMIT = 2047;
 const DISK_STEP_BYTES = 512;
 const MAX_DISK_BYTES = 2 ** 45;
 const MAX_DISKS = 16;
+/** Less, and a guest's kernel takes its disk for a broken one. */
+const LEAST_DISK_RATE = 64 * 1024;
 
 export const nameSchema = z
   .string()
@@ -60,8 +63,6 @@ const imageName = z
   .meta({ description: "a guest image, as in `isola image list`" });
 
 export const ENGINE_CHOICES = ["auto", "wasm", "kvm"] as const;
-/** Models of the virtual processor: one so far, the same on every engine, so that a VM can move. */
-export const CPU_MODELS = ["x86-64-v2"] as const;
 export const RESTART_POLICIES = ["no", "on-failure", "unless-stopped", "always"] as const;
 
 export const diskSpecSchema = z.strictObject({
@@ -71,12 +72,35 @@ export const diskSpecSchema = z.strictObject({
     "wanted: 512 bytes to 32T, in sectors of 512",
   ),
   readonly: z.boolean().default(false),
+  bytesPerSecond: sizeSchema
+    .refine((bytes) => bytes >= LEAST_DISK_RATE, "wanted: at least 64K a second")
+    .nullable()
+    .default(null)
+    .meta({ description: "what it may read and write in a second, on the mean; null: no limit" }),
+  requestsPerSecond: z.int().min(1).max(1e9).nullable().default(null).meta({
+    description: "how many reads and writes a second, on the mean; null: no limit",
+  }),
 });
 export type DiskSpec = z.infer<typeof diskSpecSchema>;
 
+/** A processor's model; equal ones get equal names. [isa/cpu-models.ts] */
+const cpuModelSchema = z
+  .string()
+  .max(1000)
+  .transform((text, context) => {
+    try {
+      return parseCpuModel(text).name;
+    } catch (error) {
+      context.addIssue({ code: "custom", message: error instanceof Error ? error.message : String(error) });
+      return z.NEVER;
+    }
+  })
+  .pipe(z.string())
+  .meta({ description: "MODEL[,+FEATURE][,-FEATURE]..., as in x86-64-v2,+aes,-rdrand" });
+
 export const cpuSpecSchema = z.strictObject({
   count: z.int().min(1).max(1).default(1).meta({ description: "virtual processors; one so far" }),
-  model: z.enum(CPU_MODELS).default("x86-64-v2"),
+  model: cpuModelSchema.default(DEFAULT_CPU_MODEL.name),
   pool: nameSchema.default(DEFAULT_POOL).meta({ description: "the host processors it may use" }),
   shares: z.int().min(2).max(262_144).default(DEFAULT_SHARES).meta({
     description: "weight against the others in the pool while processors are short",
@@ -197,7 +221,7 @@ export type VmSpecInput = z.input<typeof vmSpecSchema>;
 
 /** The same without defaults: `undefined` is "as it is". */
 const partialCpu = z.strictObject({
-  model: z.enum(CPU_MODELS).optional(),
+  model: cpuModelSchema.optional(),
   pool: nameSchema.optional(),
   shares: cpuSpecSchema.shape.shares.unwrap().optional(),
   reservationPercent: cpuSpecSchema.shape.reservationPercent.unwrap().optional(),

@@ -22,10 +22,12 @@ const hostEntropy: EntropySource = { fill: (bytes) => void crypto.getRandomValue
 export class VirtioService {
   readonly #slots: VirtioSlots;
   readonly #queues: readonly VirtioQueues[];
+  readonly #disks: readonly BlockBackend[];
   #ended = false;
 
   constructor({ slots, disks, ...wiring }: VirtioServiceOptions) {
     this.#slots = slots;
+    this.#disks = disks;
     const queues: VirtioQueues[] = [];
     for (const [index, slot] of slots.disks.entries()) {
       const port = disks[index];
@@ -45,9 +47,10 @@ export class VirtioService {
     }
   }
 
-  /** No more requests are taken. */
+  /** No more requests are taken, and those in flight are finished as soon as may be. */
   hold(): void {
     for (const queues of this.#queues) queues.hold();
+    for (const disk of this.#disks) disk.hurry?.();
   }
 
   /** After `hold`, with the guest standing still: resolves once nothing is in flight, and all is in the state. */

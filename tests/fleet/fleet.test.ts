@@ -121,6 +121,23 @@ test("a process that is killed is a failure, and the policy starts the VM again"
   assert.equal((await fleet.inspect("back")).restarts, 1);
 });
 
+test("a VM has the processor and the disk's rate that it was given", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  const disks = [{ name: "data", sizeBytes: "16M", bytesPerSecond: "1M" }];
+  await fleet.create({ name: "slow", ...DEBIAN, disks, cpu: { model: "x86-64-v2,+aes,-rdrand" } });
+  await fleet.start("slow");
+  const guest = await VmConsole.open(fleet, "slow");
+  await guest.expect(PROMPT);
+  await guest.type("grep -o -w -e aes -e rdrand -e sha_ni /proc/cpuinfo; echo only-$((6 * 7))\n");
+  const [, features] = await guest.expect(/\r\n([a-z_\r\n]*)only-42\r\n/);
+  assert.equal(features?.trim(), "aes");
+  // 4 MiB at 1 MiB/s, less the burst: on no host faster, by the guest's own clock.
+  await guest.type("time dd if=/dev/zero of=/dev/vda bs=64k count=64 oflag=direct\n");
+  const [, minutes, seconds] = await guest.expect(/real\s+(\d+)m ?([\d.]+)s/);
+  assert.ok(Number(minutes) * 60 + Number(seconds) > 3.5, `${minutes} min ${seconds} s`);
+});
+
 test("what does not fit is refused with what is free and who holds the rest", async () => {
   await using place = await testFleet({ memoryBytes: 400 * 2 ** 20, diskBytes: 2 ** 30 });
   const { fleet } = place;

@@ -177,7 +177,7 @@ export function planFleet(file: FleetFile, state: ServerState, { prune }: PlanOp
   return [...steps, ...(prune ? removals(file, state) : []), ...vmSteps(file, state)];
 }
 
-const BYTE_FIELDS = new Set(["memoryBytes", "memoryReservationBytes", "diskBytes", "sizeBytes"]);
+const BYTE_FIELDS = new Set(["memoryBytes", "memoryReservationBytes", "diskBytes", "sizeBytes", "bytesPerSecond"]);
 
 /** The same data as a person would write it: without what is the default anyway, sizes as text. */
 export function concise(value: unknown, defaults: unknown, format: (bytes: number) => string, key = ""): unknown {
@@ -216,7 +216,9 @@ export function exportFleet(state: ServerState, only: readonly string[], format:
     vms: vms.map((vm) => {
       const { name, image, ...rest } = vm.spec;
       const spec = concise(rest, { ...defaults, kernel: null }, format) as Record<string, unknown>;
-      const disks = vm.spec.disks.map((disk) => concise(disk, { readonly: false }, format));
+      const disks = vm.spec.disks.map((disk) =>
+        concise(disk, { readonly: false, bytesPerSecond: null, requestsPerSecond: null }, format),
+      );
       return {
         name,
         ...(image === null ? {} : { image }),

@@ -80,7 +80,20 @@ async function out(...args: string[]): Promise<string> {
 
 test("create, start, ps, logs, pause, resume, stop, rename, update, rm", async () => {
   assert.equal(
-    await out("create", "debian", "--memory", "64M", "--shares", "512", "--cap", "50", "--disk", "size=1G"),
+    await out(
+      "create",
+      "debian",
+      "--memory",
+      "64M",
+      "--shares",
+      "512",
+      "--cap",
+      "50",
+      "--disk",
+      "size=1G",
+      "--cpu",
+      "max",
+    ),
     "debian\n",
   );
   assert.equal(await out("create", "debian", "--start"), "debian-2\n");
@@ -281,6 +294,12 @@ test("small parsers", () => {
   assert.deepEqual(parseProcessors("0-2,5"), [0, 1, 2, 5]);
   assert.equal(parseExpiry("1d", 0), "1970-01-02T00:00:00.000Z");
   assert.deepEqual(parseDisk("name=a,size=1G,readonly", 0), { name: "a", sizeBytes: 2 ** 30, readonly: true });
+  assert.deepEqual(parseDisk("size=1G,bps=10M,iops=500", 1), {
+    name: "disk1",
+    sizeBytes: 2 ** 30,
+    bytesPerSecond: 10 * 2 ** 20,
+    requestsPerSecond: 500,
+  });
   const text = Buffer.from("a\nb\nc\n");
   assert.deepEqual(
     [0, 1, 2, 3, 9].map((lines) => text.subarray(tailStart(text, lines)).toString()),

@@ -8,6 +8,7 @@ import { usageError } from "../report.ts";
 export interface VmFlags {
   readonly memory?: string;
   readonly memoryReservation?: string;
+  readonly cpu?: string;
   readonly cpus?: string;
   readonly shares?: string;
   readonly cap?: string;
@@ -26,18 +27,21 @@ export interface VmFlags {
   readonly clockOffset?: string;
 }
 
+const DISK_FORM = "[name=NAME,]size=SIZE[,readonly][,bps=SIZE][,iops=NUMBER]";
+
 const collect = (value: string, former: readonly string[] | undefined): string[] => [...(former ?? []), value];
 
 export function vmOptions(command: Command): Command {
   return command
     .option("--memory <SIZE>", "RAM (default: 256M)")
     .option("--memory-reservation <SIZE>", "RAM kept free for it on the host (default: all of its RAM)")
+    .option("--cpu <MODEL>", "the processor, as in x86-64-v2,+aes,-rdrand (default: x86-64-v2)")
     .option("--cpus <N>", "processors; one so far")
     .option("--shares <N>", "weight against others while processors are short (default: 1024)")
     .option("--cap <PERCENT>", "the most it gets, in percent of one processor, even where others are idle")
     .option("--cpu-reservation <PERCENT>", "what it is guaranteed, in percent of one processor")
     .option("--pool <NAME>", "the CPU pool it runs in (default: default)")
-    .option("--disk <DISK>", "[name=NAME,]size=SIZE[,readonly], repeatable; the first is /dev/vda", collect)
+    .option("--disk <DISK>", `${DISK_FORM}, repeatable; the first is /dev/vda`, collect)
     .option("--project <NAME>", "the project it counts for (default: default)")
     .option("--description <TEXT>", "a line for people")
     .option("--kernel <FILE>", "a kernel on the server, in place of the image's")
@@ -66,7 +70,7 @@ function size(option: string, text: string): number {
   return bytes;
 }
 
-/** `[name=NAME,]size=SIZE[,readonly]`; a disk without a name is called by its place: disk0. */
+/** A disk in DISK_FORM; one without a name is called by its place: disk0. */
 export function parseDisk(text: string, index: number): Record<string, unknown> {
   const disk: Record<string, unknown> = { name: `disk${index}` };
   for (const part of text.split(",")) {
@@ -74,7 +78,9 @@ export function parseDisk(text: string, index: number): Record<string, unknown> 
     if (key === "readonly" && value === undefined) disk["readonly"] = true;
     else if (key === "name" && value !== undefined) disk["name"] = value;
     else if (key === "size" && value !== undefined) disk["sizeBytes"] = size("disk size", value);
-    else throw usageError(`--disk ${text}: ${part} is unknown; wanted: [name=NAME,]size=SIZE[,readonly]`);
+    else if (key === "bps" && value !== undefined) disk["bytesPerSecond"] = size("disk bps", value);
+    else if (key === "iops" && value !== undefined) disk["requestsPerSecond"] = number("disk iops", value);
+    else throw usageError(`--disk ${text}: ${part} is unknown; wanted: ${DISK_FORM}`);
   }
   if (disk["sizeBytes"] === undefined) throw usageError(`--disk ${text}: no size; wanted: as in size=1G`);
   return disk;
@@ -93,8 +99,20 @@ function parseInitrd(text: string): { path: string; commandLine?: string } {
 
 /** The fields of a spec that the options name; the server fills in and checks the rest. */
 export function specOf(flags: VmFlags): Record<string, unknown> {
-  const { memory, memoryReservation, cpus, shares, cap, cpuReservation, pool, restart, clockOffset } = flags;
+  const {
+    memory,
+    memoryReservation,
+    cpu: model,
+    cpus,
+    shares,
+    cap,
+    cpuReservation,
+    pool,
+    restart,
+    clockOffset,
+  } = flags;
   const cpu = {
+    ...(model === undefined ? {} : { model }),
     ...(cpus === undefined ? {} : { count: number("cpus", cpus) }),
     ...(shares === undefined ? {} : { shares: number("shares", shares) }),
     ...(cap === undefined ? {} : { capPercent: number("cap", cap) }),

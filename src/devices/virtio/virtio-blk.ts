@@ -30,6 +30,8 @@ export interface BlockBackend {
   write(position: number, buffers: readonly Uint8Array[]): Promise<void>;
   /** Resolves once every write that has resolved is on stable storage. */
   flush(): Promise<void>;
+  /** The guest stands still or ends: requests under way wait for the medium alone, no more for a limit of theirs. */
+  hurry?(): void;
 }
 
 const TYPE = { in: 0, out: 1, flush: 4, getId: 8 } as const;
