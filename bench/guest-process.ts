@@ -143,6 +143,27 @@ export class GuestProcess {
     return { output: this.output.slice(from, this.output.indexOf(end, from)), seconds };
   }
 
+  /**
+   * Types a line that prints "@begin NAME" and "@end NAME CHECKSUM", and takes the time between the two.
+   * @throws IsolaError `bench-guest-ended`, `bench-timeout`
+   */
+  async timed(
+    line: string,
+    name: string,
+    timeoutSeconds: number,
+  ): Promise<{ readonly checksum: string; readonly seconds: number }> {
+    const from = this.output.length;
+    const found = (pattern: RegExp) => pattern.exec(this.output.slice(from));
+    const begin = new RegExp(`^@begin ${name}\r`, "m");
+    const end = new RegExp(`^@end ${name} ([0-9a-f]+)\r`, "m");
+    this.#child.stdin?.write(`${line}\n`);
+    await this.until(`beginning of ${name}`, timeoutSeconds, () => found(begin) !== null);
+    const begun = performance.now();
+    await this.until(`end of ${name}`, timeoutSeconds, () => found(end) !== null);
+    const seconds = (performance.now() - begun) / 1000;
+    return { checksum: found(end)?.[1] ?? "", seconds };
+  }
+
   /** Asks the program over its channel; its next message is the answer. */
   async ask(question: unknown, timeoutSeconds: number): Promise<unknown> {
     const before = this.messages.length;

@@ -20,7 +20,16 @@ const ISOLA_GUEST = fileURLToPath(new URL("isola-guest.ts", import.meta.url));
 export const QEMU_CPU =
   "Nehalem-v1,family=6,model=54,stepping=1,+smep,+smap,+xsave,+xsaveopt,+rdrand,+movbe,+fsgsbase,+rdtscp,+arat";
 
-export type MachineName = "isola" | "qemu";
+/** `interpreter` is isola without its compiler. */
+export type MachineName = "isola" | "interpreter" | "qemu";
+
+/** What a machine boots, where it is not the image alone. */
+export interface Boots {
+  readonly initramfs: string;
+  readonly memoryMib: number;
+}
+/** Memory of a guest that runs the programs. */
+export const PROGRAMS_MEMORY_MIB = 512;
 
 /** A machine that stands at the shell. */
 export interface BootedGuest {
@@ -67,12 +76,23 @@ export async function openImage(): Promise<StoredImage> {
   return pulled;
 }
 
-/** isola as its command line starts it, compiled code kept as bin/isola.js does. */
-export function isolaMachine(version: string): Machine {
+/**
+ * isola as its command line starts it, compiled code kept as bin/isola.js does.
+ * @param compiler what `--compiler` is given
+ */
+export function isolaMachine(version: string, image: StoredImage, compiler: string, boots?: Boots): Machine {
   const environment = { NODE_COMPILE_CACHE: join(dirname(defaultImageDirectory()), "compiled") };
   const command = { machine: "isola", program: process.execPath, channel: true, environment };
-  const args = [ISOLA_GUEST, "run", "debian", "--memory", `${MEMORY_MIB}M`];
-  return { name: "isola", version, start: () => new GuestProcess({ ...command, args }) };
+  const from =
+    boots === undefined
+      ? ["debian", "--memory", `${MEMORY_MIB}M`]
+      : ["--kernel", image.paths.vmlinux, "--initrd", boots.initramfs, "--append", image.commandLine].concat([
+          "--memory",
+          `${boots.memoryMib}M`,
+        ]);
+  const args = [ISOLA_GUEST, "run", ...from, "--compiler", compiler];
+  const name = compiler === "off" && boots !== undefined ? "interpreter" : "isola";
+  return { name, version, start: () => new GuestProcess({ ...command, args }) };
 }
 
 /**
@@ -80,11 +100,12 @@ export function isolaMachine(version: string): Machine {
  * way, which fails when the host is busy, and the boot then hangs for want of any timer. The frequency is therefore
  * given, as isola gives it through CPUID.
  */
-export function qemuMachine(image: StoredImage, cpu: string): Machine {
+export function qemuMachine(image: StoredImage, cpu: string, boots?: Boots): Machine {
+  const { initramfs, memoryMib } = boots ?? { initramfs: image.paths.initramfs, memoryMib: MEMORY_MIB };
   const khz = hostTscKhz();
   const commandLine = khz === undefined ? image.commandLine : `${image.commandLine} tsc_early_khz=${khz}`;
-  const board = `-M microvm,pic=on,pit=on,rtc=on -accel tcg -cpu ${cpu} -smp 1 -m ${MEMORY_MIB}M`;
-  const files = ["-kernel", image.paths.vmlinux, "-initrd", image.paths.initramfs, "-append", commandLine];
+  const board = `-M microvm,pic=on,pit=on,rtc=on -accel tcg -cpu ${cpu} -smp 1 -m ${memoryMib}M`;
+  const files = ["-kernel", image.paths.vmlinux, "-initrd", initramfs, "-append", commandLine];
   const console = "-nodefaults -nographic -serial stdio -no-reboot";
   const args = [...board.split(" "), ...files, ...console.split(" ")];
   return {
@@ -103,7 +124,7 @@ export async function boot(machine: Machine, timeoutSeconds: number): Promise<Bo
       const init = await guest.mark("init", timeoutSeconds);
       const shell = await guest.mark("shell", timeoutSeconds);
       const figures = guest.messages as IsolaFigures[];
-      if (machine.name === "isola") {
+      if (machine.name !== "qemu") {
         await guest.until("figures", timeoutSeconds, () => figures.some(({ mark }) => mark === "shell"));
       }
       return { name: machine.name, guest, init, shell, figures: [...figures], retried };

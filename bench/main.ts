@@ -7,12 +7,32 @@ import packageJson from "../package.json" with { type: "json" };
 import { IsolaError } from "../src/base/errors.ts";
 import { densityReport, measureDensity } from "./density.ts";
 import { hostFacts } from "./host.ts";
-import { isolaMachine, openImage, qemuMachine } from "./machines.ts";
+import type { StoredImage } from "../src/images/store.ts";
+import { isolaMachine, openImage, PROGRAMS_MEMORY_MIB, qemuMachine } from "./machines.ts";
 import { measure } from "./measure.ts";
-import { readOptions, USAGE } from "./options.ts";
+import { type BenchOptions, readOptions, USAGE } from "./options.ts";
+import { programPaths, writeProgramImage } from "./program-image.ts";
+import { type ProgramResult, runPrograms } from "./program-rounds.ts";
+import { chooseBenchmarks, compileGuestProgram, listBenchmarks, runNatively } from "./programs.ts";
 import { report } from "./report.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** Makes the guest's programs and runs them natively; the function runs them in the machines. */
+function prepare(image: StoredImage, options: BenchOptions): (say: (line: string) => void) => Promise<ProgramResult[]> {
+  const { program, initramfs } = programPaths(ROOT);
+  compileGuestProgram(program);
+  const benchmarks = chooseBenchmarks(listBenchmarks(program), options.programs);
+  writeProgramImage(image.paths.initramfs, program, initramfs);
+  const native = runNatively(program, benchmarks);
+  const boots = { initramfs, memoryMib: PROGRAMS_MEMORY_MIB };
+  const compilers = options.interpreter ? [options.compiler, "off"] : [options.compiler];
+  const machines = [
+    ...compilers.map((compiler) => isolaMachine(packageJson.version, image, compiler, boots)),
+    qemuMachine(image, options.qemuCpu, boots),
+  ];
+  return (say) => runPrograms(machines, benchmarks, native, options, say);
+}
 
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2));
@@ -32,21 +52,23 @@ async function main(): Promise<void> {
     process.stdout.write(
       `commit ${host.commit}, Node ${host.node}, ${host.cores} x ${host.processor}\n${densityReport(density)}`,
     );
-    if (options.parts.size === 1) return;
+    if (options.parts.size === 1 && options.programs.size === 0) return;
   }
   const image = await openImage();
-  const machines = [isolaMachine(packageJson.version), qemuMachine(image, options.qemuCpu)];
-  const result = await measure(machines, options, (line) => console.error(line));
+  const say = (line: string): void => console.error(line);
+  const machines = [isolaMachine(packageJson.version, image, options.compiler), qemuMachine(image, options.qemuCpu)];
+  const chosen = options.programs.size > 0 ? prepare(image, options) : undefined;
+  const rounds = await measure(machines, options, say);
+  const programs = chosen === undefined ? [] : await chosen(say);
   const { versions } = image.manifest;
-  process.stdout.write(`\n${report(host, machines, versions, options, result)}`);
+  process.stdout.write(`\n${report(host, machines, versions, options, { rounds, programs })}`);
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
   const path = options.output ?? join(ROOT, "out", `bench-${stamp}.json`);
   mkdirSync(dirname(path), { recursive: true });
   const facts = { host, image: versions, machines: machines.map(({ name, version }) => ({ name, version })) };
-  writeFileSync(
-    path,
-    `${JSON.stringify({ ...facts, options: { ...options, parts: [...options.parts], groups: [...options.groups] }, ...result }, undefined, 2)}\n`,
-  );
+  const said = { ...options, parts: [...options.parts], programs: [...options.programs] };
+  writeFileSync(path, `${JSON.stringify({ ...facts, options: said, rounds, programs }, undefined, 2)}\n`);
+  if (programs.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
   console.log(`\nraw figures: ${path}`);
 }
 

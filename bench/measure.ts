@@ -4,13 +4,11 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { IsolaError } from "../src/base/errors.ts";
 import type { Mark } from "./guest-process.ts";
 import { cpuSeconds, fineCpuSeconds, type MemoryFigures, memoryFigures } from "./host.ts";
 import type { IsolaFigures } from "./isola-guest.ts";
-import { boot, type BootedGuest, type Machine, type MachineName } from "./machines.ts";
+import { boot, type Machine, type MachineName } from "./machines.ts";
 import type { BenchOptions } from "./options.ts";
-import { prepareWork, runWork, WORK_GROUPS } from "./work.ts";
 
 /** Compilers of the engine's runtime are still at work when the prompt comes. */
 const SETTLE_MS = 3000;
@@ -26,18 +24,6 @@ export interface RoundResult {
   /** CPU time at the prompt as a part of one core, 0 to 1 and more. */
   readonly idle?: number;
   readonly retried: string | undefined;
-}
-
-export interface WorkResult {
-  readonly group: string;
-  readonly checksum: string;
-  /** Seconds of each run after the first, which warms up. */
-  readonly seconds: Readonly<Record<MachineName, readonly number[]>>;
-}
-
-export interface BenchResult {
-  readonly rounds: readonly RoundResult[];
-  readonly work: readonly WorkResult[];
 }
 
 type Progress = (line: string) => void;
@@ -63,7 +49,7 @@ async function bootRounds(machines: readonly Machine[], options: BenchOptions, s
     for (const machine of round % 2 === 1 ? machines : machines.toReversed()) {
       const { guest, init, shell, figures, retried } = await boot(machine, options.timeoutSeconds);
       try {
-        const memory = options.parts.has("memory") ? memoryFigures(guest.pid) : undefined;
+        const memory = options.parts.has("resident") ? memoryFigures(guest.pid) : undefined;
         const idle = options.parts.has("idle") ? await idleShare(guest.pid) : undefined;
         results.push({
           machine: machine.name,
@@ -84,47 +70,12 @@ async function bootRounds(machines: readonly Machine[], options: BenchOptions, s
   return results;
 }
 
-async function workRounds(machines: readonly Machine[], options: BenchOptions, say: Progress): Promise<WorkResult[]> {
-  const results: WorkResult[] = [];
-  const guests: BootedGuest[] = [];
-  try {
-    for (const machine of machines) guests.push(await boot(machine, options.timeoutSeconds));
-    for (const { guest } of guests) await prepareWork(guest, options.timeoutSeconds);
-    for (const group of WORK_GROUPS) {
-      if (!options.groups.has(group.name)) continue;
-      const seconds: Record<MachineName, number[]> = { isola: [], qemu: [] };
-      let checksum: string | undefined;
-      for (let run = 0; run <= options.rounds; run++) {
-        for (const { name, guest } of guests) {
-          const result = await runWork(guest, group, options.timeoutSeconds);
-          checksum ??= result.checksum;
-          if (result.checksum !== checksum) {
-            throw new IsolaError({
-              code: "bench-checksum",
-              message: `group ${group.name}: ${name} printed ${result.checksum} in run ${run}, wanted ${checksum} as before`,
-            });
-          }
-          if (run > 0) seconds[name].push(result.seconds);
-        }
-      }
-      results.push({ group: group.name, checksum: checksum ?? "", seconds });
-      say(`group ${group.name}: checksums agree`);
-    }
-  } finally {
-    for (const { guest } of guests) await guest.kill();
-  }
-  return results;
-}
-
-/** @throws IsolaError where a machine fails twice, or the machines disagree */
+/** Boots, and what is measured at the prompt. @throws IsolaError where a machine fails twice */
 export async function measure(
   machines: readonly Machine[],
   options: BenchOptions,
   say: Progress,
-): Promise<BenchResult> {
+): Promise<RoundResult[]> {
   const { parts } = options;
-  const boots = parts.has("boot") || parts.has("memory") || parts.has("idle");
-  const rounds = boots ? await bootRounds(machines, options, say) : [];
-  const work = parts.has("work") ? await workRounds(machines, options, say) : [];
-  return { rounds, work };
+  return parts.has("boot") || parts.has("resident") || parts.has("idle") ? bootRounds(machines, options, say) : [];
 }

@@ -4,16 +4,20 @@ import { parseArgs } from "node:util";
 import { IsolaError } from "../src/base/errors.ts";
 import { parseSize } from "../src/base/size.ts";
 import { QEMU_CPU } from "./machines.ts";
-import { WORK_GROUPS } from "./work.ts";
+import { GROUPS } from "./programs.ts";
 
-export const PARTS = ["boot", "memory", "idle", "work", "density"] as const;
+export const PARTS = ["boot", "resident", "idle", "density"] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface BenchOptions {
   readonly rounds: number;
   readonly parts: ReadonlySet<Part>;
-  /** Names of work groups. */
-  readonly groups: ReadonlySet<string>;
+  /** Names of benchmarks and of their groups. */
+  readonly programs: ReadonlySet<string>;
+  /** What isola's `--compiler` is given. */
+  readonly compiler: string;
+  /** Whether the programs also run on isola's interpreter alone. */
+  readonly interpreter: boolean;
   readonly timeoutSeconds: number;
   readonly qemuCpu: string;
   /** Idle VMs at once, and the memory, in bytes, that they may have. */
@@ -32,18 +36,21 @@ const DEFAULT_MEMORY = "16G";
 
 export const USAGE = `Usage: npm run bench -- [options]
 
-Runs the same kernel and initramfs (image debian) under isola's portable engine and under QEMU TCG, by turns, and
-prints medians and the ratio isola / QEMU of each figure. Raw figures go to out/ as JSON.
+Runs the same kernel and initramfs under isola's portable engine and under QEMU TCG, by turns, and prints medians and
+ratios. Raw figures go to out/ as JSON. Programs are timed by the host, between two lines on the guest's console; each
+prints a checksum, which must be what it prints on the host itself.
 
-  --rounds N       boots of each machine, and runs of each group (default ${DEFAULT_ROUNDS})
-  --only PART,...  only these parts: ${PARTS.join(", ")} (default: all)
-                     boot    time to "Run /init" and to the prompt, CPU time, instructions per second, exits
-                     memory  resident size at the prompt of a 256 MiB guest
-                     idle    CPU time over 10 s at the prompt
-                     work    programs in the guest, each with a checksum that must agree
-                     density idle Debian VMs of 96 MiB on one server: memory beyond the guest's, processor time
-  --groups G,...   only these groups of work: ${WORK_GROUPS.map(({ name }) => name).join(", ")}
-  --timeout S      seconds that one boot or one run of a group may take (default ${DEFAULT_TIMEOUT})
+  --rounds N       boots of each machine, and runs of each program (default ${DEFAULT_ROUNDS})
+  --only NAME,...  only these parts, groups of programs, or programs (default: all)
+                     boot      time to "Run /init" and to the prompt, CPU time, instructions per second, exits
+                     resident  resident size at the prompt of a 256 MiB guest
+                     idle      CPU time over 10 s at the prompt
+                     density   idle Debian VMs of 96 MiB on one server: memory beyond the guest's, processor time
+                     ${GROUPS.join(", ")}
+                               programs in a guest of 512 MiB
+  --compiler C     isola's --compiler (default on)
+  --interpreter    run the programs on isola's interpreter alone as well
+  --timeout S      seconds that one boot or one run of a program may take (default ${DEFAULT_TIMEOUT})
   --vms N          idle VMs at once, of density (default ${DEFAULT_VMS}; 100 take ten minutes and 16 GiB)
   --memory SIZE    what the server of density may give out (default ${DEFAULT_MEMORY})
   --qemu-cpu M     QEMU's processor model (default ${QEMU_CPU.split(",")[0] ?? ""} under isola's identity)
@@ -53,7 +60,7 @@ prints medians and the ratio isola / QEMU of each figure. Raw figures go to out/
 Examples:
   npm run bench
   npm run bench -- --rounds 3 --only boot
-  npm run bench -- --only work --groups sha256,sort
+  npm run bench -- --only integer,gzip --interpreter
   npm run bench -- --only density --vms 100`;
 
 function invalid(option: string, value: string, wanted: string): IsolaError {
@@ -72,17 +79,6 @@ function size(option: string, value: string): number {
   return bytes;
 }
 
-function subset<Name extends string>(option: string, value: string | undefined, known: readonly Name[]): Set<Name> {
-  if (value === undefined) return new Set(known);
-  return new Set(
-    value.split(",").map((one) => {
-      const found = known.find((name) => name === one);
-      if (found === undefined) throw invalid(option, one, `one of ${known.join(", ")}`);
-      return found;
-    }),
-  );
-}
-
 /** Undefined where help is asked for. @throws IsolaError `bench-option` */
 export function readOptions(args: readonly string[]): BenchOptions | undefined {
   let values: Partial<Record<string, string | boolean>>;
@@ -92,7 +88,8 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
       options: {
         rounds: { type: "string" },
         only: { type: "string" },
-        groups: { type: "string" },
+        compiler: { type: "string" },
+        interpreter: { type: "boolean" },
         timeout: { type: "string" },
         vms: { type: "string" },
         memory: { type: "string" },
@@ -110,14 +107,13 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
     const value = values[name];
     return typeof value === "string" ? value : undefined;
   };
+  const only = new Set(text("only")?.split(",") ?? [...PARTS, ...GROUPS]);
   return {
     rounds: natural("rounds", text("rounds") ?? String(DEFAULT_ROUNDS), MAX_ROUNDS),
-    parts: subset("only", text("only"), PARTS),
-    groups: subset(
-      "groups",
-      text("groups"),
-      WORK_GROUPS.map(({ name }) => name),
-    ),
+    parts: new Set(PARTS.filter((part) => only.has(part))),
+    programs: new Set([...only].filter((name) => !PARTS.some((part) => part === name))),
+    compiler: text("compiler") ?? "on",
+    interpreter: values["interpreter"] === true,
     timeoutSeconds: natural("timeout", text("timeout") ?? String(DEFAULT_TIMEOUT), 86_400),
     vms: natural("vms", text("vms") ?? String(DEFAULT_VMS), MAX_VMS),
     memoryBytes: size("memory", text("memory") ?? DEFAULT_MEMORY),

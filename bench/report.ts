@@ -1,11 +1,12 @@
 /** The bench's table: medians, ratios and the raw figures beside them. */
 
 import type { HostFacts } from "./host.ts";
-import { type Machine, type MachineName, MEMORY_MIB } from "./machines.ts";
-import type { BenchResult, RoundResult, WorkResult } from "./measure.ts";
+import { type Machine, type MachineName, MEMORY_MIB, PROGRAMS_MEMORY_MIB } from "./machines.ts";
+import type { RoundResult } from "./measure.ts";
 import type { BenchOptions } from "./options.ts";
+import type { ProgramResult } from "./program-rounds.ts";
+import { GROUPS } from "./programs.ts";
 import { geometricMean, median } from "./statistics.ts";
-import { WORK_GROUPS } from "./work.ts";
 
 interface Row {
   readonly what: string;
@@ -49,7 +50,7 @@ function bootRows(rounds: readonly RoundResult[], { parts }: BenchOptions): Row[
       both("exits to prompt", 0, (round) => atShell(round)?.exits),
     );
   }
-  if (parts.has("memory")) {
+  if (parts.has("resident")) {
     rows.push(
       both(`RSS at prompt (${MEMORY_MIB} MiB guest), MiB`, 1, ({ memory }) => memory && memory.rssKib / KIB_PER_MIB),
       both("PSS at prompt, MiB", 1, ({ memory }) => memory && memory.pssKib / KIB_PER_MIB),
@@ -61,13 +62,34 @@ function bootRows(rounds: readonly RoundResult[], { parts }: BenchOptions): Row[
   return rows;
 }
 
-function workRows(work: readonly WorkResult[]): Row[] {
-  return work.map(({ group, seconds }) => ({
-    what: `${WORK_GROUPS.find(({ name }) => name === group)?.what ?? group}, s`,
-    isola: seconds.isola,
-    qemu: seconds.qemu,
-    digits: 3,
-  }));
+/** Speed against QEMU's: above 1 is faster. */
+function speed(machine: "isola" | "interpreter", { seconds }: ProgramResult): number {
+  return median(seconds.qemu) / median(seconds[machine]);
+}
+
+function programTable(programs: readonly ProgramResult[]): string {
+  const number = (value: number, digits: number) => (Number.isNaN(value) ? "-" : value.toFixed(digits));
+  const means = (of: readonly ProgramResult[]) => {
+    const mean = (machine: "isola" | "interpreter") =>
+      geometricMean(of.map((one) => speed(machine, one)).filter((ratio) => !Number.isNaN(ratio)));
+    return [number(mean("isola"), 2), number(mean("interpreter"), 2)];
+  };
+  const lines = [
+    ["group", "program", "native s", "QEMU s", "isola s", "interp. s", "isola/QEMU speed", "interp./QEMU"],
+  ];
+  for (const group of GROUPS) {
+    const of = programs.filter((one) => one.group === group);
+    if (of.length === 0) continue;
+    for (const one of of) {
+      const { qemu, isola, interpreter } = one.seconds;
+      const times = [one.nativeSeconds, median(qemu), median(isola), median(interpreter)];
+      const speeds = [number(speed("isola", one), 2), number(speed("interpreter", one), 2)];
+      lines.push([group, one.name, ...times.map((time) => number(time, 3)), ...speeds]);
+      if (one.failure !== undefined) lines.push([group, `${one.name} FAILED: ${one.failure}`]);
+    }
+    lines.push([group, "geometric mean", "", "", "", "", ...means(of)]);
+  }
+  return table(lines, 2);
 }
 
 function format(rows: readonly Row[]): string {
@@ -85,11 +107,17 @@ function format(rows: readonly Row[]): string {
       raw(qemu, digits),
     ]),
   ];
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? [];
+  return table(lines, 1, 3);
+}
+
+/** Columns side by side; those from `left` to `right` are aligned to the right. */
+function table(lines: readonly (readonly string[])[], left: number, right = Number.POSITIVE_INFINITY): string {
+  const whole = lines.filter((line) => line.length === lines[0]?.length);
+  const widths = lines[0]?.map((_, column) => Math.max(...whole.map((line) => line[column]?.length ?? 0))) ?? [];
   return lines
     .map((line) =>
       line
-        .map((cell, i) => (i === 0 || i > 3 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+        .map((cell, i) => (i < left || i > right ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
         .join("  ")
         .trimEnd(),
     )
@@ -102,7 +130,7 @@ export function report(
   machines: readonly Machine[],
   image: Readonly<Record<string, string>>,
   options: BenchOptions,
-  { rounds, work }: BenchResult,
+  { rounds, programs }: { rounds: readonly RoundResult[]; programs: readonly ProgramResult[] },
 ): string {
   const [isola, qemu] = machines;
   const packages = Object.entries(image).map(([name, version]) => `${name} ${version}`);
@@ -112,15 +140,14 @@ export function report(
     `guest: ${packages.join(", ")}; 1 CPU, ${MEMORY_MIB} MiB`,
     `host: ${host.cores} x ${host.processor}, Linux ${host.kernel}, load ${host.load.toFixed(2)} at the start`,
     "",
-    format([...bootRows(rounds, options), ...workRows(work)]),
+    ...(rounds.length > 0 ? [format(bootRows(rounds, options)), ""] : []),
   ];
-  if (work.length > 0) {
-    const ratios = work.map(({ seconds }) => median(seconds.isola) / median(seconds.qemu));
-    lines.push("", `work, geometric mean of the ratios: ${geometricMean(ratios).toFixed(2)}`);
+  if (programs.length > 0) {
+    lines.push(`programs: 1 CPU, ${PROGRAMS_MEMORY_MIB} MiB, isola with --compiler ${options.compiler}`, "");
+    lines.push(programTable(programs));
   }
   for (const { machine, retried } of rounds) {
     if (retried !== undefined) lines.push("", `${machine} had to be started twice: ${retried}`);
   }
-  for (const { group, checksum } of work) lines.push(`${group}: both printed ${checksum}`);
   return `${lines.join("\n")}\n`;
 }

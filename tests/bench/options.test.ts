@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PARTS, readOptions } from "../../bench/options.ts";
+import { chooseBenchmarks } from "../../bench/programs.ts";
 import { geometricMean, median } from "../../bench/statistics.ts";
 
 test("without options everything is measured three times", () => {
@@ -12,10 +13,10 @@ test("without options everything is measured three times", () => {
 });
 
 test("parts, groups and rounds are chosen by name; help asks for nothing else", () => {
-  const options = readOptions(["--rounds", "5", "--only", "work,boot", "--groups", "sort"]);
+  const options = readOptions(["--rounds", "5", "--only", "sort,boot,real"]);
   assert.equal(options?.rounds, 5);
-  assert.deepEqual([...(options?.parts ?? [])].sort(), ["boot", "work"]);
-  assert.deepEqual([...(options?.groups ?? [])], ["sort"]);
+  assert.deepEqual([...(options?.parts ?? [])], ["boot"]);
+  assert.deepEqual([...(options?.programs ?? [])], ["sort", "real"]);
   assert.equal(readOptions(["--help"]), undefined);
 });
 
@@ -23,12 +24,26 @@ test("what is wrong is named, and what would be right", () => {
   for (const [args, message] of [
     [["--rounds", "0"], /--rounds is "0"; wanted: a whole number from 1/],
     [["--rounds", "3x"], /--rounds is "3x"/],
-    [["--only", "boots"], /--only is "boots"; wanted: one of boot, memory/],
-    [["--groups", "sha256,none"], /--groups is "none"; wanted: one of sha256, gzip/],
     [["--fast"], /--fast.*see --help/],
   ] as const) {
     assert.throws(() => readOptions(args), message);
   }
+});
+
+test("programs are chosen by their names and groups; a wrong name is told with the right ones", () => {
+  const all = [
+    { group: "integer", name: "sort", command: "bench sort" },
+    { group: "real", name: "gzip", command: "gzip" },
+  ] as const;
+  assert.deepEqual(
+    chooseBenchmarks(all, new Set(["real"])).map(({ name }) => name),
+    ["gzip"],
+  );
+  assert.deepEqual(
+    chooseBenchmarks(all, new Set(["sort"])).map(({ name }) => name),
+    ["sort"],
+  );
+  assert.throws(() => chooseBenchmarks(all, new Set(["boots"])), /--only has "boots"; wanted: .*integer.*sort, gzip/);
 });
 
 test("means", () => {
