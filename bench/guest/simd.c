@@ -31,8 +31,8 @@ static uint64_t sse_matrix(unsigned rounds) {
   float a[16], m[16];
   uint32_t seed = 2;
   for (int i = 0; i < 16; i++) {
-    a[i] = (float)(next_random(&seed) & 0xff) / 1024;
-    m[i] = (float)(next_random(&seed) & 0xff) / 512;
+    a[i] = (float)(next_random(&seed) & 0xff) / 256;
+    m[i] = (float)(next_random(&seed) & 0xff) / 256;
   }
   for (unsigned n = 0; n < rounds * 1000; n++) {
     __m128 rows[4];

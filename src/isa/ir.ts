@@ -63,7 +63,19 @@ export interface Value {
   /** It is this condition, by its encoding, of the flags as they were before the instruction: a tier that knows what set
    * them may compare instead. */
   condition?: number;
+  /** What it tests, for tiers that may know the answer already. */
+  test?: FloatTest;
+  /** As a float of this type, or lanes of it, it is zero or normal wherever a statement uses it. */
+  plain?: FloatType;
 }
+
+export type FloatType = "f32" | "f64" | "f32x4" | "f64x2";
+
+/** Tests that floating point begins with: whether a value is zero or normal, in all lanes; whether MXCSR allows the fast
+ * path. */
+export type FloatTest =
+  | { readonly kind: "plain"; readonly value: Value; readonly type: FloatType }
+  | { readonly kind: "ordinary" };
 
 /** What flags were set by, for tiers that put off computing them. */
 export interface FlagRule {

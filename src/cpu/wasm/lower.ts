@@ -140,8 +140,18 @@ export abstract class Lowering {
     }
   }
 
+  /** Evaluates a value in a tier's own way; whether it did. */
+  protected evaluateSpecially(_value: Value): boolean {
+    return false;
+  }
+  /** Pushes a value that was evaluated so, or one that the tier has a shorter way for; whether it did. */
+  protected pushSpecially(_value: Value): boolean {
+    return false;
+  }
+
   #evaluate(value: Value): void {
     const source = value.source;
+    if (this.evaluateSpecially(value)) return;
     if (source.kind === "constant") return;
     if (source.kind === "pure") {
       if (value.uses < 2) return; // Emitted at its one use, or never.
@@ -167,6 +177,7 @@ export abstract class Lowering {
 
   /** Puts a value on the stack. */
   protected push(value: Value): void {
+    if (this.pushSpecially(value)) return;
     const local = this.values.get(value);
     if (local !== undefined) {
       this.code.get(local);

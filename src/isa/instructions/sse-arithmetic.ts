@@ -45,7 +45,7 @@ function compute(m: Semantics, shape: Shape, rule: Rule, code: number, dst: Oper
   m.when(
     m.and(good, ordinaryMxcsr(m)),
     () => {
-      m.write(dst, shape.bits(m, result));
+      m.write(dst, shape.plainBits(m, result));
     },
     () => {
       exactly(m, m.i32(code), dst, src, source);

@@ -46,7 +46,7 @@ function fromGeneral(name: string, shape: Shape, precision: number): Instruction
       sseGuard(m);
       const source = m.read(src);
       const fast = () => {
-        m.write(dst, shape.bits(m, m.op(`${shape.lane}.convert_${source.type}_s`, source)));
+        m.write(dst, shape.plainBits(m, m.op(`${shape.lane}.convert_${source.type}_s`, source)));
       };
       if (src.bits <= precision) {
         fast();

@@ -19,7 +19,9 @@ const MXCSR_ORDINARY = 0x1fa0;
 
 /** Whether MXCSR allows WebAssembly's arithmetic (i32, 1 or 0). */
 export function ordinaryMxcsr(m: Semantics): Value {
-  return m.eq(m.and(m.field("mxcsr"), MXCSR_SETTINGS), MXCSR_ORDINARY);
+  const test = m.eq(m.and(m.field("mxcsr"), MXCSR_SETTINGS), MXCSR_ORDINARY);
+  test.test = { kind: "ordinary" };
+  return test;
 }
 
 /** Smallest and largest normal magnitudes. */
@@ -53,6 +55,12 @@ export class Shape {
   op(m: Semantics, name: string, ...args: Value[]): Value {
     return m.op(`${this.type}.${name}`, ...args);
   }
+  /** The bits of a float that is zero or normal where they are used. */
+  plainBits(m: Semantics, float: Value): Value {
+    const bits = this.bits(m, float);
+    bits.plain = this.type;
+    return bits;
+  }
   /** The bits of an operand as a float, and back. */
   float(m: Semantics, bits: Value): Value {
     if (this.packed) return bits;
@@ -85,7 +93,9 @@ export class Shape {
   /** Neither a NaN nor denormal. */
   isPlain(m: Semantics, a: Value): Value {
     const normal = this.op(m, "ge", this.op(m, "abs", a), this.constant(m, LIMITS[this.lane].min));
-    return this.or(m, normal, this.isZero(m, a));
+    const test = this.or(m, normal, this.isZero(m, a));
+    test.test = { kind: "plain", value: a, type: this.type };
+    return test;
   }
   /** Normal and finite. The smallest normal number is left out: a tiny result may have been rounded up to it. */
   isNormal(m: Semantics, a: Value): Value {

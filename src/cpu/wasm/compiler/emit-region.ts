@@ -11,9 +11,12 @@ import type { ModuleBuilder } from "../../../wasm/module.ts";
 import { REGION_STAMP, REGION_STATUS, STATE_BASE } from "../layout.ts";
 import type { Value } from "../../../isa/ir.ts";
 import { type FlagsPlan, liveFlags, needsFlags, overwrittenFlags, planFlags } from "./flags-plan.ts";
-import { gprNumber, isGpr, PinnedLowering, type PinnedTarget, TemporaryPool } from "./pinned-lowering.ts";
+import { FloatFacts } from "./float-facts.ts";
+import { gprNumber, isGpr, isSseGuard, PinnedLowering, type PinnedTarget, TemporaryPool } from "./pinned-lowering.ts";
 import { PAGE_BYTES, type Region, type RegionBlock } from "./region.ts";
+import { Streams, streamKey } from "./streams.ts";
 import { analyse, type ControlFlow } from "./structure.ts";
+import { VectorRegisters, VectorUse } from "./vector-registers.ts";
 
 /** The module that a region is emitted into: functions by index. */
 export interface RegionModule {
@@ -58,9 +61,13 @@ function registersOf(region: Region): { used: Set<number>; written: Set<number> 
   return { used, written };
 }
 
+/** Instructions whose other address is the stack's top. */
+const STACK_INSTRUCTIONS: ReadonlySet<string> = new Set(["PUSH", "POP", "CALL", "RET", "LEAVE"]);
+
 class RegionEmitter {
   readonly #region: Region;
   readonly #flow: ControlFlow;
+  readonly #streams: Streams;
   readonly #lowering: PinnedLowering;
   readonly #target: PinnedTarget;
   readonly #live: (block: number) => boolean;
@@ -85,6 +92,15 @@ class RegionEmitter {
     const flagsAux = code.local("i32");
     const base = code.local("i64");
     const tlb = code.local("i32");
+    const vectorUse = new VectorUse();
+    for (const { instructions } of region.blocks.values()) {
+      for (const { decoded, statements } of instructions) vectorUse.note(decoded, statements);
+    }
+    const vectors = new VectorRegisters(code, vectorUse);
+    const usesSse = [...region.blocks.values()].some(({ instructions }) =>
+      instructions.some(({ statements }) => statements.some((s) => s.kind === "evaluate" && isSseGuard(s.value))),
+    );
+    const mxcsr = code.local("i32");
     this.#rip = code.local("i64");
     this.#status = code.local("i32");
     const loadTlb = () => {
@@ -96,6 +112,8 @@ class RegionEmitter {
       code,
       locals: new TemporaryPool(code),
       registers,
+      vectors,
+      mxcsr,
       flagsResult,
       flagsAux,
       base,
@@ -115,10 +133,12 @@ class RegionEmitter {
       },
       relative: () => this.#relative(),
       viewChanged: loadTlb,
+      stream: (address) => this.#stream(address),
     };
     this.#lowering = new PinnedLowering(this.#target);
     this.#live = liveFlags(region.blocks);
     this.#flow = analyse(region.head, (block) => this.#successors(block));
+    this.#streams = new Streams(region, this.#flow, (block) => this.#successors(block));
 
     code.block();
     this.#end = code.depth;
@@ -137,13 +157,27 @@ class RegionEmitter {
     code.memory("i32.load", STATE_BASE + STATE.flagsAux.offset);
     code.set(flagsAux);
     loadTlb();
+    vectors.loadAll();
+    if (usesSse) {
+      code.i32(0);
+      code.memory("i32.load", STATE_BASE + STATE.mxcsr.offset);
+      code.set(mxcsr);
+    }
     const first = region.blocks.get(region.head)?.instructions[0];
     if (first === undefined) throw new Error("a region has a first instruction");
     this.#lowering.begin(first.decoded, first.at);
     if (region.pages.size > 1) this.#checkPages(module, index);
+    if (usesSse) {
+      code.i32(0);
+      code.memory("i32.load", STATE_BASE + STATE.sseState.offset);
+      code.if();
+      this.#leaveAt(region.head, REGION_STATUS.retry, 0);
+      code.end();
+    }
     this.#tree(region.head);
     code.unreachable();
     code.end();
+    vectors.storeAll();
     for (const number of written) {
       code.i32(0);
       code.get(registers[number] ?? 0);
@@ -194,6 +228,14 @@ class RegionEmitter {
     context();
     code.memory("i32.store", stamp);
     code.end();
+  }
+
+  #stream({ source }: Value): string | undefined {
+    const block = this.#block;
+    const decoded = block?.instructions.find(({ at }) => at === this.#at)?.decoded;
+    if (block === undefined || decoded === undefined) return undefined;
+    if (source.kind === "address") return this.#streams.keeps(block.at, decoded) ? streamKey(decoded) : undefined;
+    return this.#streams.keepsStack && STACK_INSTRUCTIONS.has(decoded.form.instruction.name) ? "stack" : undefined;
   }
 
   #successors(at: number): number[] {
@@ -259,6 +301,7 @@ class RegionEmitter {
   }
 
   #beginSettled(): void {
+    this.#lowering.facts = new FloatFacts();
     this.#lowering.flags = "locals";
     this.#unspent = 0;
   }
@@ -304,7 +347,8 @@ class RegionEmitter {
 
   /** Emits what follows on one of several ways, and leaves everything known as it was. */
   #branchTo(emit: () => void): void {
-    const { flags } = this.#lowering;
+    const { flags, facts } = this.#lowering;
+    this.#lowering.facts = facts.copy();
     const unspent = this.#unspent;
     const taken = this.#taken;
     const at = this.#at;
@@ -314,6 +358,7 @@ class RegionEmitter {
     this.#target.locals.reset(this.#taken);
     this.#taken = taken;
     this.#lowering.flags = flags;
+    this.#lowering.facts = facts;
     this.#unspent = unspent;
     this.#at = at;
     this.#block = block;

@@ -12,6 +12,9 @@ import type { CodeWriter } from "../../../wasm/code.ts";
 import { STATE_BASE, TLB } from "../layout.ts";
 import { isFlags, LOAD, type LowerBase, Lowering } from "../lower.ts";
 import { isFusable, pushCondition } from "./conditions.ts";
+import { leavesAtOnce } from "./fast-path.ts";
+import { FloatFacts } from "./float-facts.ts";
+import { isXmm, isZeroIdiom, type VectorRegisters, xmmNumber, zeroExtended } from "./vector-registers.ts";
 
 const GPR_BYTES = 16 * 8;
 
@@ -59,6 +62,9 @@ export interface PinnedTarget extends LowerBase {
   readonly locals: TemporaryPool;
   /** Locals of the general registers, by number. */
   readonly registers: readonly number[];
+  readonly vectors: VectorRegisters;
+  /** Local of MXCSR, whose flags only helpers set. */
+  readonly mxcsr: number;
   readonly flagsResult: number;
   readonly flagsAux: number;
   /** Linear address of the head's page. */
@@ -74,7 +80,18 @@ export interface PinnedTarget extends LowerBase {
   /** Goes to where the instruction's relative operand leads. */
   relative(): void;
   viewChanged(): void;
+  /** Names the accesses that the one of this instruction shares a kept page with; undefined where none is kept. */
+  stream(address: Value): string | undefined;
 }
+
+/** A page kept in locals: its last byte's linear address, 0 for none, and what leads from linear addresses to places. */
+interface KeptPage {
+  readonly tag: number;
+  readonly addend: number;
+}
+/** Pages that a region keeps at most: each takes two locals. */
+const MAX_KEPT = 12;
+const PAGE_LAST = 0xfffn;
 
 export class PinnedLowering extends Lowering {
   readonly #target: PinnedTarget;
@@ -83,6 +100,14 @@ export class PinnedLowering extends Lowering {
   /** The flags as they are before the instruction. */
   flags: Flags = "locals";
   readonly #places = new Map<Value, number>();
+  readonly #kept = new Map<string, KeptPage>();
+  /** Loaded integers that are used as floats: kept as such. */
+  readonly #floats = new Map<Value, { readonly local: number; readonly type: "f32" | "f64" }>();
+  #asFloats: ReadonlySet<Value> = new Set();
+  /** Vector registers that lie in the state for a helper that may change them. */
+  readonly #spilled = new Set<number>();
+  /** What is known of vector registers and MXCSR on this way. */
+  facts = new FloatFacts();
 
   constructor(target: PinnedTarget) {
     super(target);
@@ -96,6 +121,7 @@ export class PinnedLowering extends Lowering {
   }
   /** Emits the instruction; whether control cannot come out of its end. */
   instruction(statements: readonly Statement[]): boolean {
+    this.#asFloats = this.#loadsAsFloats(statements);
     return this.block(statements);
   }
 
@@ -145,6 +171,10 @@ export class PinnedLowering extends Lowering {
       case "operandOffset": {
         const offset = this.#register(source.operand);
         // A helper will read the register there.
+        if (isXmm(offset)) {
+          this.#target.vectors.store(xmmNumber(offset));
+          this.#spilled.add(xmmNumber(offset));
+        }
         if (isGpr(offset)) {
           code.i32(0);
           code.get(this.#gpr(offset));
@@ -197,6 +227,8 @@ export class PinnedLowering extends Lowering {
     const { code } = this;
     if (offset === STATE.flagsResult.offset) code.get(this.#target.flagsResult);
     else if (offset === STATE.flagsAux.offset) code.get(this.#target.flagsAux);
+    else if (offset === STATE.mxcsr.offset) code.get(this.#target.mxcsr);
+    else if (isXmm(offset)) this.#target.vectors.push(offset, bits);
     else if (isGpr(offset)) {
       code.get(this.#gpr(offset));
       if (bits === 64) return;
@@ -279,6 +311,10 @@ export class PinnedLowering extends Lowering {
 
   protected setOperand(operand: Operand, value: Value): void {
     const offset = this.#register(operand);
+    if (isXmm(offset)) {
+      this.#setVector(offset, operand.bits, value);
+      return;
+    }
     if (operand.bits === 32 && operand.partial !== true) {
       if (isGpr(offset)) {
         this.push(value);
@@ -300,10 +336,15 @@ export class PinnedLowering extends Lowering {
       code.set(offset === STATE.flagsAux.offset ? this.#target.flagsAux : this.#target.flagsResult);
       return;
     }
+    if (isXmm(offset)) {
+      this.#setVector(offset, bits, value);
+      return;
+    }
     if (!isGpr(offset)) {
       code.i32(0);
       this.push(value);
       this.storeTo(bits, value.type, STATE_BASE + offset);
+      if (offset === STATE.mxcsr.offset) this.#reloadMxcsr();
       return;
     }
     const local = this.#gpr(offset);
@@ -333,15 +374,42 @@ export class PinnedLowering extends Lowering {
 
   protected branch(s: Extract<Statement, { kind: "if" }>): boolean {
     const { code } = this;
+    // Whether SSE may be used was looked at when the region was entered.
+    if (isSseGuard(s.condition)) return false;
+    if (leavesAtOnce(s.then)) {
+      this.push(s.condition);
+      code.if();
+      this.#target.retry();
+      code.end();
+      return this.block(s.else);
+    }
+    if (leavesAtOnce(s.else)) {
+      code.block();
+      const on = code.depth;
+      code.block();
+      this.#leaveUnless(s.condition, code.depth);
+      code.br(on);
+      code.end();
+      this.#target.retry();
+      code.end();
+      this.#learn(s.condition);
+      return this.block(s.then);
+    }
     this.push(s.condition);
     code.if();
+    const before = this.facts;
+    this.facts = before.copy();
     const thenEnds = this.block(s.then);
+    const afterThen = this.facts;
+    this.facts = before;
     let elseEnds = false;
     if (s.else.length > 0) {
       code.else();
       elseEnds = this.block(s.else);
     }
     code.end();
+    if (elseEnds) this.facts = afterThen;
+    else if (!thenEnds) this.facts = new FloatFacts();
     if (!thenEnds || !elseEnds) return false;
     code.unreachable();
     return true;
@@ -371,6 +439,12 @@ export class PinnedLowering extends Lowering {
   }
   protected call(call: HelperCall): void {
     this.callHelper(call);
+    for (const number of this.#spilled) {
+      this.#target.vectors.load(number);
+      this.facts.set(number, undefined);
+    }
+    if (this.#spilled.size > 0) this.#reloadMxcsr();
+    this.#spilled.clear();
     if (call.name === "viewChanged") this.#target.viewChanged();
     if (!call.quiet) this.checkFault();
   }
@@ -385,20 +459,66 @@ export class PinnedLowering extends Lowering {
     code.end();
   }
 
+  /** Pushes the place in the memory of a linear address, or leaves. */
+  #place(value: Value, address: number, bits: Bits, table: number): void {
+    const { code } = this;
+    const bytes = bits / 8;
+    const entry = this.#target.locals.take("i32");
+    const kept = this.#keptPage(value, table);
+    if (kept === undefined) {
+      this.probe(address, entry, bytes, table);
+      this.#missed();
+      this.placeOf(address, entry, table);
+      return;
+    }
+    code.get(address);
+    if (bytes > 1) {
+      code.i64(BigInt(bytes - 1));
+      code.op("i64.add");
+    }
+    code.i64(PAGE_LAST);
+    code.op("i64.or");
+    code.get(kept.tag);
+    code.op("i64.ne");
+    code.if();
+    this.probe(address, entry, bytes, table);
+    this.#missed();
+    code.get(address);
+    code.i64(PAGE_LAST);
+    code.op("i64.or");
+    code.set(kept.tag);
+    code.get(entry);
+    code.memory("i32.load", table + 8);
+    code.set(kept.addend);
+    code.end();
+    code.get(address);
+    code.op("i32.wrap_i64");
+    code.get(kept.addend);
+    code.op("i32.add");
+  }
+
+  #keptPage(address: Value, table: number): KeptPage | undefined {
+    const stream = this.#target.stream(address);
+    if (stream === undefined) return undefined;
+    const key = `${stream} ${table}`;
+    const known = this.#kept.get(key);
+    if (known !== undefined || this.#kept.size >= MAX_KEPT) return known;
+    const made = { tag: this.code.local("i64"), addend: this.code.local("i32") };
+    this.#kept.set(key, made);
+    return made;
+  }
+
   protected load(value: Value, addressValue: Value, bits: Bits, intent: "read" | "write"): void {
     const { code } = this;
     const address = this.addressLocal(addressValue);
-    const entry = this.#target.locals.take("i32");
-    const table = intent === "write" ? TLB.writeDelta : 0;
-    this.probe(address, entry, bits / 8, table);
-    this.#missed();
-    this.placeOf(address, entry, table);
+    this.#place(addressValue, address, bits, intent === "write" ? TLB.writeDelta : 0);
     if (intent === "write") {
       const place = this.#target.locals.take("i32");
       this.#places.set(value, place);
       code.tee(place);
     }
-    code.memory(LOAD[bits], 0);
+    if (this.#asFloats.has(value)) code.memory(bits === 64 ? "f64.load" : "f32.load", 0);
+    else code.memory(LOAD[bits], 0);
   }
 
   protected store(s: Extract<Statement, { kind: "store" }>): void {
@@ -410,13 +530,275 @@ export class PinnedLowering extends Lowering {
       code.get(stored);
     } else {
       const address = this.addressLocal(s.address);
+      const vector = this.#vectorOffset(s.value);
+      if (vector !== undefined && s.bits >= 32) {
+        this.#storeVector(s.address, address, vector, s.bits);
+        return;
+      }
       const stored = this.storedLocal(s.value);
-      const entry = this.#target.locals.take("i32");
-      this.probe(address, entry, s.bits / 8, TLB.writeDelta);
-      this.#missed();
-      this.placeOf(address, entry, TLB.writeDelta);
+      this.#place(s.address, address, s.bits, TLB.writeDelta);
       code.get(stored);
     }
     this.storeTo(s.bits, s.value.type, 0);
   }
+
+  #storeVector(value: Value, address: number, vector: number, bits: Bits): void {
+    const { code } = this;
+    const { vectors } = this.#target;
+    this.#place(value, address, bits, TLB.writeDelta);
+    if (bits === 64) vectors.pushDouble(vector);
+    else if (bits === 32) vectors.pushSingle(vector);
+    else vectors.push(vector, bits);
+    code.memory(bits === 64 ? "f64.store" : bits === 32 ? "f32.store" : "v128.store", 0);
+  }
+
+  // --- vector registers ---
+
+  /** Where a value lies that is read from a vector register: it is read where it is used, since an instruction writes its
+   * register last. */
+  #vectorOffset(value: Value): number | undefined {
+    const { source } = value;
+    // One that has a local may be an earlier instruction's, of which flags are still to be computed.
+    if (source.kind !== "operand" || this.values.has(value)) return undefined;
+    const offset = this.#register(source.operand);
+    return isXmm(offset) ? offset : undefined;
+  }
+
+  /** What a float is made of that is an integer's bits. */
+  #floatOf({ source, args }: Value): Value | undefined {
+    const isFloat =
+      source.kind === "pure" && (source.op === "f64.reinterpret_i64" || source.op === "f32.reinterpret_i32");
+    return isFloat ? args[0] : undefined;
+  }
+
+  /** Loads of which a float is made. */
+  #loadsAsFloats(statements: readonly Statement[]): ReadonlySet<Value> {
+    const found = new Set<Value>();
+    const note = (value: Value | undefined) => {
+      if (value?.source.kind === "load" && value.source.intent === "read" && value.source.bits >= 32) found.add(value);
+    };
+    const visit = (list: readonly Statement[]) => {
+      for (const s of list) {
+        if (s.kind === "evaluate") note(this.#floatOf(s.value));
+        else if (s.kind === "setOperand" && s.operand.bits === 128) {
+          const offset = this.#register(s.operand);
+          const low = zeroExtended(s.value);
+          if (isXmm(offset) && this.#target.vectors.isDouble(xmmNumber(offset)) && low?.type === "i64") note(low);
+        } else if (s.kind === "if") {
+          visit(s.then);
+          visit(s.else);
+        }
+      }
+    };
+    visit(statements);
+    return found;
+  }
+
+  protected override evaluateSpecially(value: Value): boolean {
+    if (this.#vectorOffset(value) !== undefined || isSseGuard(value)) return true;
+    const bits = this.#floatOf(value);
+    if (bits !== undefined && (this.#vectorOffset(bits) !== undefined || this.#floats.has(bits))) return true;
+    if (!this.#asFloats.has(value) || value.uses === 0) return false;
+    const { source } = value;
+    const [address] = value.args;
+    if (source.kind !== "load" || address === undefined) return false;
+    const type = source.bits === 64 ? "f64" : "f32";
+    this.load(value, address, source.bits, "read");
+    const local = this.#target.locals.take(type);
+    this.code.set(local);
+    this.#floats.set(value, { local, type });
+    return true;
+  }
+
+  protected override pushSpecially(value: Value): boolean {
+    const { code } = this;
+    const { vectors } = this.#target;
+    const { source } = value;
+    const offset = this.#vectorOffset(value);
+    if (offset !== undefined && source.kind === "operand") {
+      vectors.push(offset, source.operand.bits);
+      return true;
+    }
+    const float = this.#floats.get(value);
+    if (float !== undefined) {
+      code.get(float.local);
+      code.op(float.type === "f64" ? "i64.reinterpret_f64" : "i32.reinterpret_f32");
+      return true;
+    }
+    const bits = this.#floatOf(value);
+    if (bits !== undefined) {
+      const from = this.#vectorOffset(bits);
+      const loaded = this.#floats.get(bits);
+      if (loaded !== undefined) code.get(loaded.local);
+      else if (from === undefined) return false;
+      else if (value.type === "f64") vectors.pushDouble(from);
+      else vectors.pushSingle(from);
+      return true;
+    }
+    if (isZeroIdiom(value, this.#now.registers)) {
+      vectors.pushZero();
+      return true;
+    }
+    return false;
+  }
+
+  /** Pushes 64 bits as a double. */
+  #pushAsDouble(value: Value): void {
+    const { code } = this;
+    const { vectors } = this.#target;
+    const { source, args } = value;
+    const [float] = args;
+    const offset = this.#vectorOffset(value);
+    const loaded = this.#floats.get(value);
+    if (loaded !== undefined) code.get(loaded.local);
+    else if (offset !== undefined) vectors.pushDouble(offset);
+    else if (source.kind === "pure" && source.op === "i64.reinterpret_f64" && float !== undefined) this.push(float);
+    else {
+      this.push(value);
+      code.op("f64.reinterpret_i64");
+    }
+  }
+
+  #setVector(offset: number, bits: Bits, value: Value): void {
+    const { code } = this;
+    const { vectors } = this.#target;
+    const number = xmmNumber(offset);
+    const from = this.#vectorOffset(value);
+    const isZero = isZeroIdiom(value, this.#now.registers);
+    const { source, args } = value;
+    const low = zeroExtended(value);
+    const fact = isZero ? "zero" : from !== undefined && bits === 128 ? this.facts.get(xmmNumber(from)) : value.plain;
+    if (bits === 128 && vectors.isDouble(number) && (isZero || from !== undefined || low?.type === "i64")) {
+      const zero = () => code.i64(0n);
+      if (isZero) vectors.setHalves(number, () => code.f64(0), zero);
+      else if (low !== undefined) vectors.setHalves(number, () => this.#pushAsDouble(low), zero);
+      else if (from !== undefined && from !== offset) {
+        vectors.setHalves(
+          number,
+          () => vectors.pushDouble(from),
+          () => vectors.pushHigh(xmmNumber(from)),
+        );
+      }
+    } else if (bits === 64 && (offset & 15) === 0) vectors.setDouble(offset, () => this.#pushAsDouble(value));
+    else if (
+      bits === 32 &&
+      source.kind === "pure" &&
+      source.op === "i32.reinterpret_f32" &&
+      !vectors.isDouble(number)
+    ) {
+      const [float] = args;
+      if (float !== undefined) vectors.set(offset, 32, "f32", () => this.push(float));
+    } else vectors.set(offset, bits, value.type, () => this.push(value));
+    this.facts.set(number, fact);
+  }
+
+  #reloadMxcsr(): void {
+    const { code } = this;
+    code.i32(0);
+    code.memory("i32.load", STATE_BASE + STATE.mxcsr.offset);
+    code.set(this.#target.mxcsr);
+    this.facts.ordinary = false;
+  }
+
+  // --- conditions of fast paths ---
+
+  /** Whether a test is known to hold. */
+  #holds({ test }: Value): boolean {
+    if (test === undefined) return false;
+    if (test.kind === "ordinary") return this.facts.ordinary;
+    const number = this.#testedRegister(test.value);
+    return number !== undefined && this.facts.isPlain(number, test.type);
+  }
+  #testedRegister(value: Value): number | undefined {
+    const offset = this.#vectorOffset(this.#floatOf(value) ?? value);
+    return offset === undefined ? undefined : xmmNumber(offset);
+  }
+
+  /** The parts that must all hold. */
+  #parts(value: Value, op: "i32.and" | "v128.and"): Value[] {
+    const { source, args } = value;
+    if (source.kind !== "pure" || source.op !== op || this.values.has(value)) return [value];
+    if (op === "i32.and" && !args.every(isBoolean)) return [value];
+    return args.flatMap((arg) => this.#parts(arg, op));
+  }
+
+  /** Branches to `label` where a condition does not hold. */
+  #leaveUnless(condition: Value, label: number): void {
+    const { code } = this;
+    for (const part of this.#parts(condition, "i32.and")) {
+      if (this.#holds(part)) continue;
+      const { source, args } = part;
+      const [a, b] = args;
+      const isOpen = source.kind === "pure" && !this.values.has(part);
+      if (isOpen && source.op === "i32.or" && a !== undefined && b !== undefined) {
+        code.block();
+        this.push(a);
+        code.brIf(code.depth);
+        this.#leaveUnless(b, label);
+        code.end();
+      } else if (isOpen && source.op === "i8x16.all_true" && a !== undefined) this.#leaveUnlessAll(a, label);
+      else {
+        this.push(part);
+        code.op("i32.eqz");
+        code.brIf(label);
+      }
+    }
+  }
+
+  /** The same for a condition in lanes. Most values are normal: zeros are only looked for where one is not. */
+  #leaveUnlessAll(condition: Value, label: number): void {
+    const { code } = this;
+    const parts = this.#parts(condition, "v128.and").filter((part) => !this.#holds(part));
+    if (parts.length === 0) return;
+    const test = (list: readonly Value[]) => {
+      list.forEach((part, i) => {
+        this.push(part);
+        if (i > 0) code.op("v128.and");
+      });
+      code.op("i8x16.all_true");
+    };
+    const usual = parts.flatMap((part) => {
+      const { source, args } = part;
+      const [first] = args;
+      const isEither = source.kind === "pure" && source.op === "v128.or" && !this.values.has(part);
+      return isEither && first !== undefined ? this.#parts(first, "v128.and") : [part];
+    });
+    code.block();
+    if (usual.some((part, i) => part !== parts[i])) {
+      test(usual);
+      code.brIf(code.depth);
+    }
+    test(parts);
+    code.op("i32.eqz");
+    code.brIf(label);
+    code.end();
+  }
+
+  /** Notes what holds where a condition does. */
+  #learn(condition: Value): void {
+    for (const part of this.#parts(condition, "i32.and")) {
+      const { source, args } = part;
+      const [lanes] = args;
+      const all = source.kind === "pure" && source.op === "i8x16.all_true" && lanes !== undefined;
+      for (const { test } of all ? this.#parts(lanes, "v128.and") : [part]) {
+        if (test?.kind === "ordinary") this.facts.ordinary = true;
+        else if (test !== undefined) {
+          const number = this.#testedRegister(test.value);
+          if (number !== undefined && !this.facts.isPlain(number, test.type)) this.facts.set(number, test.type);
+        }
+      }
+    }
+  }
+}
+
+/** Whether a value is 0 or 1. */
+function isBoolean({ type, source, args }: Value): boolean {
+  if (source.kind !== "pure" || type !== "i32") return false;
+  if (source.op === "i32.and" || source.op === "i32.or") return args.every(isBoolean);
+  return /\.(eqz|eq|ne|lt|gt|le|ge|all_true)(_[su])?$/.test(source.op);
+}
+
+/** Whether a value tells if SSE may be used. */
+export function isSseGuard({ source }: Value): boolean {
+  return source.kind === "state" && source.offset === STATE.sseState.offset;
 }

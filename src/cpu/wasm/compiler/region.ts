@@ -7,6 +7,7 @@ import type { Decoded, Decoder } from "../../../isa/decode.ts";
 import type { Statement, Value } from "../../../isa/ir.ts";
 import { type FlagUse, flagUse } from "../flag-liveness.ts";
 import { buildStatements } from "../handlers.ts";
+import { straighten } from "./fast-path.ts";
 
 export const PAGE_BYTES = 4096;
 const LONGEST = 15;
@@ -133,7 +134,7 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
       decoded = source.decoder.decode(joined, source.mode);
     }
     if (typeof decoded === "string") return undefined;
-    const statements = buildStatements(decoded);
+    const statements = straighten(buildStatements(decoded));
     if (!isCompilable(decoded, statements)) return undefined;
     return { at, decoded, statements, use: flagUse(statements) };
   };
