@@ -72,10 +72,10 @@ export interface Value {
 export type FloatType = "f32" | "f64" | "f32x4" | "f64x2";
 
 /** Tests that floating point begins with: whether a value is zero or normal, in all lanes; whether MXCSR allows the fast
- * path. */
+ * path, or that and what the result is (`allowed`). A test is 1 or 0. */
 export type FloatTest =
   | { readonly kind: "plain"; readonly value: Value; readonly type: FloatType }
-  | { readonly kind: "ordinary" };
+  | { readonly kind: "ordinary" | "allowed" };
 
 /** What flags were set by, for tiers that put off computing them. */
 export interface FlagRule {

@@ -4,7 +4,7 @@ import { sseCode } from "../float/sse-packed.ts";
 import type { Instruction } from "../instruction.ts";
 import type { Operand, Value } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
-import { exactly, ordinaryMxcsr, PD, PS, SHAPES, type Shape } from "./sse-float.ts";
+import { exactly, ordinaryMxcsr, ordinaryOrExact, PD, PS, SHAPES, type Shape } from "./sse-float.ts";
 import { everyOther, readAligned, sseGuard, words32 } from "./sse-operands.ts";
 
 /** What the fast path computes, and which of its zeros are exact. `a` and `b` are plain. */
@@ -12,16 +12,53 @@ interface Rule {
   compute(m: Semantics, shape: Shape, a: Value, b: Value): Value;
   /** Whether a zero result comes of zero operands, and not of underflow. */
   zero(m: Semantics, shape: Shape, a: Value, b: Value): Value | "always";
+  /** Whether a normal result is surely exact (i32); absent: nobody knows. */
+  exact?(m: Semantics, shape: Shape, a: Value, b: Value, result: Value): Value;
 }
 
-function operation(name: string, zero: Rule["zero"]): Rule {
-  return { compute: (m, shape, a, b) => shape.op(m, name, a, b), zero };
+/** What a + b lost by rounding is itself a float [Knuth, TAOCP 2, §4.2.2, theorem B]. */
+function exactSum(m: Semantics, shape: Shape, a: Value, b: Value, sum: Value): Value {
+  const rounded = shape.op(m, "sub", sum, a);
+  const lostOfA = shape.op(m, "sub", a, shape.op(m, "sub", sum, rounded));
+  const lost = shape.op(m, "add", lostOfA, shape.op(m, "sub", b, rounded));
+  return shape.all(m, shape.isZero(m, lost));
 }
-const ADD = operation("add", () => "always");
-const SUB = operation("sub", () => "always");
-const MUL = operation("mul", (m, shape, a, b) => shape.or(m, shape.isZero(m, a), shape.isZero(m, b)));
-const DIV = operation("div", (m, shape, a) => shape.isZero(m, a));
-const SQRT: Rule = { compute: (m, shape, _a, b) => shape.op(m, "sqrt", b), zero: () => "always" };
+
+/** Whether x * y is exact and equal to z. Singles multiply exactly as doubles; of doubles the zeros at the ends of the
+ * significands are counted. */
+function exactProduct(m: Semantics, shape: Shape, x: Value, y: Value, z: Value): Value {
+  if (shape.packed) return m.i32(0);
+  const double = (value: Value) => (shape.lane === "f32" ? m.op("f64.promote_f32", value) : value);
+  const equal = m.op("f64.eq", m.op("f64.mul", double(x), double(y)), double(z));
+  if (shape.lane === "f32") return equal;
+  const zeros = (value: Value) => m.op("i64.ctz", m.op("i64.reinterpret_f64", value));
+  return m.and(equal, m.op("i64.gt_u", m.add(zeros(x), zeros(y)), m.i64(52)));
+}
+
+function operation(name: string, zero: Rule["zero"], exact: NonNullable<Rule["exact"]>): Rule {
+  return { compute: (m, shape, a, b) => shape.op(m, name, a, b), zero, exact };
+}
+const ADD = operation("add", () => "always", exactSum);
+const SUB = operation(
+  "sub",
+  () => "always",
+  (m, shape, a, b, result) => exactSum(m, shape, a, shape.op(m, "neg", b), result),
+);
+const MUL = operation(
+  "mul",
+  (m, shape, a, b) => shape.or(m, shape.isZero(m, a), shape.isZero(m, b)),
+  (m, shape, a, b, result) => exactProduct(m, shape, a, b, result),
+);
+const DIV = operation(
+  "div",
+  (m, shape, a) => shape.isZero(m, a),
+  (m, shape, a, b, result) => exactProduct(m, shape, result, b, a),
+);
+const SQRT: Rule = {
+  compute: (m, shape, _a, b) => shape.op(m, "sqrt", b),
+  zero: () => "always",
+  exact: (m, shape, _a, b, result) => exactProduct(m, shape, result, result, b),
+};
 
 /** Whether a result is what the processor would give, without exceptions but PE. */
 function isGood(m: Semantics, shape: Shape, rule: Rule, a: Value, b: Value, result: Value): Value {
@@ -42,8 +79,10 @@ function compute(m: Semantics, shape: Shape, rule: Rule, code: number, dst: Oper
   let plain = shape.isPlain(m, b);
   if (rule !== SQRT) plain = shape.and(m, plain, shape.isPlain(m, a));
   const good = shape.all(m, shape.and(m, plain, isGood(m, shape, rule, a, b, result)));
+  const { exact } = rule;
+  const allowed = exact === undefined ? ordinaryMxcsr(m) : ordinaryOrExact(m, () => exact(m, shape, a, b, result));
   m.when(
-    m.and(good, ordinaryMxcsr(m)),
+    m.and(good, allowed),
     () => {
       m.write(dst, shape.plainBits(m, result));
     },

@@ -3,8 +3,8 @@
  * (packed or scalar, single or double); all else goes to the exact helpers [cpu/wasm/helpers/sse.ts].
  *
  * WebAssembly rounds to nearest, keeps denormals and reports no exceptions; which NaN it gives is not determined. So
- * the fast path asks that MXCSR rounds to nearest, flushes nothing, masks everything and has PE set already (then it
- * does not matter whether the result is exact); that operands are zeros or normal; and that the result is normal, or
+ * the fast path asks that MXCSR rounds to nearest, flushes nothing, masks everything and has PE set already, or that the
+ * result is seen to be exact; that operands are zeros or normal; and that the result is normal, or
  * a zero that is exact [SDM 1 §11.5].
  */
 
@@ -14,14 +14,32 @@ import { SCRATCH } from "../state.ts";
 import { placeOf } from "./sse-operands.ts";
 
 /** MXCSR but for IE, DE, ZE, OE and UE, and what it must be for the fast path: PE set, all masked, nearest. */
-const MXCSR_SETTINGS = 0xffe0;
-const MXCSR_ORDINARY = 0x1fa0;
+export const MXCSR_SETTINGS = 0xffe0;
+export const MXCSR_ORDINARY = 0x1fa0;
+const MXCSR_PRECISION = 0x20;
 
 /** Whether MXCSR allows WebAssembly's arithmetic (i32, 1 or 0). */
 export function ordinaryMxcsr(m: Semantics): Value {
   const test = m.eq(m.and(m.field("mxcsr"), MXCSR_SETTINGS), MXCSR_ORDINARY);
   test.test = { kind: "ordinary" };
   return test;
+}
+
+/**
+ * Whether MXCSR allows it for a result (i32, 1 or 0) of which `exact` says, where PE is not set yet, if it is exact. A
+ * program that computes whole numbers in floating point never sets it.
+ */
+export function ordinaryOrExact(m: Semantics, exact: () => Value): Value {
+  const settings = m.and(m.field("mxcsr"), MXCSR_SETTINGS);
+  const test = m.eq(settings, MXCSR_ORDINARY);
+  test.test = { kind: "ordinary" };
+  const allowed = m.choose(
+    test,
+    () => m.i32(1),
+    () => m.and(m.eq(settings, MXCSR_ORDINARY & ~MXCSR_PRECISION), exact()),
+  );
+  allowed.test = { kind: "allowed" };
+  return allowed;
 }
 
 /** Smallest and largest normal magnitudes. */

@@ -6,6 +6,7 @@
  * not yet computed, fuel not yet spent. Where ways meet, both are settled.
  */
 
+import { MXCSR_ORDINARY, MXCSR_SETTINGS } from "../../../isa/instructions/sse-float.ts";
 import { gprOffset, STATE } from "../../../isa/state.ts";
 import type { ModuleBuilder } from "../../../wasm/module.ts";
 import { REGION_STAMP, REGION_STATUS, STATE_BASE } from "../layout.ts";
@@ -101,6 +102,17 @@ class RegionEmitter {
       instructions.some(({ statements }) => statements.some((s) => s.kind === "evaluate" && isSseGuard(s.value))),
     );
     const mxcsr = code.local("i32");
+    const ordinary = code.local("i32");
+    const loadMxcsr = () => {
+      code.i32(0);
+      code.memory("i32.load", STATE_BASE + STATE.mxcsr.offset);
+      code.tee(mxcsr);
+      code.i32(MXCSR_SETTINGS);
+      code.op("i32.and");
+      code.i32(MXCSR_ORDINARY);
+      code.op("i32.eq");
+      code.set(ordinary);
+    };
     this.#rip = code.local("i64");
     this.#status = code.local("i32");
     const loadTlb = () => {
@@ -114,6 +126,8 @@ class RegionEmitter {
       registers,
       vectors,
       mxcsr,
+      ordinary,
+      loadMxcsr,
       flagsResult,
       flagsAux,
       base,
@@ -158,11 +172,7 @@ class RegionEmitter {
     code.set(flagsAux);
     loadTlb();
     vectors.loadAll();
-    if (usesSse) {
-      code.i32(0);
-      code.memory("i32.load", STATE_BASE + STATE.mxcsr.offset);
-      code.set(mxcsr);
-    }
+    if (usesSse) loadMxcsr();
     const first = region.blocks.get(region.head)?.instructions[0];
     if (first === undefined) throw new Error("a region has a first instruction");
     this.#lowering.begin(first.decoded, first.at);

@@ -63,8 +63,9 @@ export interface PinnedTarget extends LowerBase {
   /** Locals of the general registers, by number. */
   readonly registers: readonly number[];
   readonly vectors: VectorRegisters;
-  /** Local of MXCSR, whose flags only helpers set. */
+  /** Locals of MXCSR, whose flags only helpers set, and of whether it allows the fast path. */
   readonly mxcsr: number;
+  readonly ordinary: number;
   readonly flagsResult: number;
   readonly flagsAux: number;
   /** Linear address of the head's page. */
@@ -80,6 +81,7 @@ export interface PinnedTarget extends LowerBase {
   /** Goes to where the instruction's relative operand leads. */
   relative(): void;
   viewChanged(): void;
+  loadMxcsr(): void;
   /** Names the accesses that the one of this instruction shares a kept page with; undefined where none is kept. */
   stream(address: Value): string | undefined;
 }
@@ -106,6 +108,8 @@ export class PinnedLowering extends Lowering {
   #asFloats: ReadonlySet<Value> = new Set();
   /** Vector registers that lie in the state for a helper that may change them. */
   readonly #spilled = new Set<number>();
+  /** MXCSR, or the result, was found to allow the fast path of the present instruction. */
+  #allowed = false;
   /** What is known of vector registers and MXCSR on this way. */
   facts = new FloatFacts();
 
@@ -122,6 +126,7 @@ export class PinnedLowering extends Lowering {
   /** Emits the instruction; whether control cannot come out of its end. */
   instruction(statements: readonly Statement[]): boolean {
     this.#asFloats = this.#loadsAsFloats(statements);
+    this.#allowed = false;
     return this.block(statements);
   }
 
@@ -376,6 +381,8 @@ export class PinnedLowering extends Lowering {
     const { code } = this;
     // Whether SSE may be used was looked at when the region was entered.
     if (isSseGuard(s.condition)) return false;
+    if (this.#holds(s.condition)) return this.block(s.then);
+    if (s.condition.test?.kind === "ordinary" && s.else.length > 0 && this.#exactly(s)) return false;
     if (leavesAtOnce(s.then)) {
       this.push(s.condition);
       code.if();
@@ -596,6 +603,8 @@ export class PinnedLowering extends Lowering {
 
   protected override evaluateSpecially(value: Value): boolean {
     if (this.#vectorOffset(value) !== undefined || isSseGuard(value)) return true;
+    // Found to hold, its variable was never set.
+    if (value.test?.kind === "allowed" && this.#holds(value)) return true;
     const bits = this.#floatOf(value);
     if (bits !== undefined && (this.#vectorOffset(bits) !== undefined || this.#floats.has(bits))) return true;
     if (!this.#asFloats.has(value) || value.uses === 0) return false;
@@ -693,11 +702,30 @@ export class PinnedLowering extends Lowering {
   }
 
   #reloadMxcsr(): void {
-    const { code } = this;
-    code.i32(0);
-    code.memory("i32.load", STATE_BASE + STATE.mxcsr.offset);
-    code.set(this.#target.mxcsr);
+    this.#target.loadMxcsr();
     this.facts.ordinary = false;
+  }
+
+  /** A result that may be inexact where MXCSR is ordinary: elsewhere it is looked at, out of the way, and the region left
+   * where it is not exact. */
+  #exactly({ then, else: otherwise }: Extract<Statement, { kind: "if" }>): boolean {
+    const [certain] = then;
+    const last = otherwise.at(-1);
+    if (then.length !== 1 || certain?.kind !== "assign" || certain.value.source.kind !== "constant") return false;
+    if (last?.kind !== "assign" || last.variable !== certain.variable) return false;
+    const { code } = this;
+    code.get(this.#target.ordinary);
+    code.op("i32.eqz");
+    code.if();
+    this.block(otherwise.slice(0, -1));
+    this.push(last.value);
+    code.op("i32.eqz");
+    code.if();
+    this.#target.retry();
+    code.end();
+    code.end();
+    this.#allowed = true;
+    return true;
   }
 
   // --- conditions of fast paths ---
@@ -705,7 +733,8 @@ export class PinnedLowering extends Lowering {
   /** Whether a test is known to hold. */
   #holds({ test }: Value): boolean {
     if (test === undefined) return false;
-    if (test.kind === "ordinary") return this.facts.ordinary;
+    if (test.kind === "allowed" && this.#allowed) return true;
+    if (test.kind !== "plain") return this.facts.ordinary;
     const number = this.#testedRegister(test.value);
     return number !== undefined && this.facts.isPlain(number, test.type);
   }
@@ -782,7 +811,7 @@ export class PinnedLowering extends Lowering {
       const all = source.kind === "pure" && source.op === "i8x16.all_true" && lanes !== undefined;
       for (const { test } of all ? this.#parts(lanes, "v128.and") : [part]) {
         if (test?.kind === "ordinary") this.facts.ordinary = true;
-        else if (test !== undefined) {
+        else if (test?.kind === "plain") {
           const number = this.#testedRegister(test.value);
           if (number !== undefined && !this.facts.isPlain(number, test.type)) this.facts.set(number, test.type);
         }
@@ -792,7 +821,8 @@ export class PinnedLowering extends Lowering {
 }
 
 /** Whether a value is 0 or 1. */
-function isBoolean({ type, source, args }: Value): boolean {
+function isBoolean({ type, source, args, test }: Value): boolean {
+  if (test !== undefined) return true;
   if (source.kind !== "pure" || type !== "i32") return false;
   if (source.op === "i32.and" || source.op === "i32.or") return args.every(isBoolean);
   return /\.(eqz|eq|ne|lt|gt|le|ge|all_true)(_[su])?$/.test(source.op);
