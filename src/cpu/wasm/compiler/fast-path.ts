@@ -4,8 +4,8 @@
  * condition is then certain to happen.
  */
 
-import type { Statement } from "../../../isa/ir.ts";
-import { SCRATCH, X87_OPERAND } from "../../../isa/state.ts";
+import type { Statement, Value } from "../../../isa/ir.ts";
+import { SCRATCH, STATE, X87_OPERAND } from "../../../isa/state.ts";
 
 /** Helpers for the cases that the fast way is not for. */
 const EXACT: ReadonlySet<string> = new Set(["sseExact", "sseCompare"]);
@@ -53,4 +53,17 @@ export function straighten(statements: readonly Statement[]): Statement[] {
     if (leavesAtOnce(s.else)) return [{ ...s, then: [], else: LEAVE }, ...straighten(s.then)];
     return [{ ...s, then: straighten(s.then), else: straighten(s.else) }];
   });
+}
+
+/** Whether a value is 0 or 1. */
+export function isBoolean({ type, source, args, test }: Value): boolean {
+  if (test !== undefined) return true;
+  if (source.kind !== "pure" || type !== "i32") return false;
+  if (source.op === "i32.and" || source.op === "i32.or") return args.every(isBoolean);
+  return /\.(eqz|eq|ne|lt|gt|le|ge|all_true)(_[su])?$/.test(source.op);
+}
+
+/** Whether a value tells if SSE may be used. */
+export function isSseGuard({ source }: Value): boolean {
+  return source.kind === "state" && source.offset === STATE.sseState.offset;
 }

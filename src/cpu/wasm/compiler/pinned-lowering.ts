@@ -8,12 +8,12 @@ import type { Decoded } from "../../../isa/decode.ts";
 import type { Bits, FlagRule, HelperCall, Operand, Statement, Value, ValueType } from "../../../isa/ir.ts";
 import { Semantics } from "../../../isa/semantics.ts";
 import { GPR, STATE } from "../../../isa/state.ts";
-import type { CodeWriter } from "../../../wasm/code.ts";
 import { STATE_BASE, TLB } from "../layout.ts";
 import { isFlags, LOAD, type LowerBase, Lowering } from "../lower.ts";
 import { isFusable, pushCondition } from "./conditions.ts";
-import { leavesAtOnce } from "./fast-path.ts";
+import { isBoolean, isSseGuard, leavesAtOnce } from "./fast-path.ts";
 import { FloatFacts } from "./float-facts.ts";
+import type { TemporaryPool } from "./temporary-pool.ts";
 import { isXmm, isZeroIdiom, type VectorRegisters, xmmNumber, zeroExtended } from "./vector-registers.ts";
 
 const GPR_BYTES = 16 * 8;
@@ -26,35 +26,6 @@ export function isGpr(offset: number): boolean {
 }
 export function gprNumber(offset: number): number {
   return (offset - GPR) >> 3;
-}
-
-/** Gives out locals for values; those that flags still to be computed need are kept. */
-export class TemporaryPool {
-  readonly #code: CodeWriter;
-  readonly #all: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
-  #taken = new Set<number>();
-
-  constructor(code: CodeWriter) {
-    this.#code = code;
-  }
-  take(type: ValueType): number {
-    for (const local of this.#all[type]) {
-      if (this.#taken.has(local)) continue;
-      this.#taken.add(local);
-      return local;
-    }
-    const made = this.#code.local(type);
-    this.#all[type].push(made);
-    this.#taken.add(made);
-    return made;
-  }
-  /** What is taken now; given back to `reset`. */
-  taken(): ReadonlySet<number> {
-    return new Set(this.#taken);
-  }
-  reset(taken: ReadonlySet<number>, also: Iterable<number> = []): void {
-    this.#taken = new Set([...taken, ...also]);
-  }
 }
 
 /** What the region's emitter does for an instruction. */
@@ -818,17 +789,4 @@ export class PinnedLowering extends Lowering {
       }
     }
   }
-}
-
-/** Whether a value is 0 or 1. */
-function isBoolean({ type, source, args, test }: Value): boolean {
-  if (test !== undefined) return true;
-  if (source.kind !== "pure" || type !== "i32") return false;
-  if (source.op === "i32.and" || source.op === "i32.or") return args.every(isBoolean);
-  return /\.(eqz|eq|ne|lt|gt|le|ge|all_true)(_[su])?$/.test(source.op);
-}
-
-/** Whether a value tells if SSE may be used. */
-export function isSseGuard({ source }: Value): boolean {
-  return source.kind === "state" && source.offset === STATE.sseState.offset;
 }
