@@ -6,6 +6,7 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { parseCompiler } from "../../src/cli/run-options.ts";
 import { createNodeVm } from "../../src/fleet/node-vm.ts";
 import { InputPump } from "../../src/machine/input-pump.ts";
 import { Transcript } from "./transcript.ts";
@@ -33,6 +34,8 @@ abstract class Console {
 
   abstract type(text: string): void;
 }
+/** How the portable engine compiles: ISOLA_TEST_COMPILER, as --compiler takes it; unset, as it does by itself. */
+const COMPILER = process.env["ISOLA_TEST_COMPILER"];
 
 /** A VM of this process. Disposing of it pulls its plug. */
 export class Guest extends Console {
@@ -70,7 +73,8 @@ export class Guest extends Console {
   }
 
   static async start(options: Omit<VmOptions, "engine">): Promise<Guest> {
-    const guest = new Guest({ engine: ENGINE, ...options });
+    const compiler = COMPILER === undefined ? {} : { compileAfter: parseCompiler(COMPILER) };
+    const guest = new Guest({ engine: ENGINE, ...compiler, ...options });
     await guest.#run(guest.vm);
     return guest;
   }
@@ -115,7 +119,8 @@ export class GuestProcess extends Console {
     super();
     const [name, ...rest] = args;
     const chosen = name === "run" || name === "restore";
-    const engine = chosen ? [name, "--engine", ENGINE] : name === undefined ? [] : [name];
+    const compiler = name === "run" && COMPILER !== undefined ? ["--compiler", COMPILER] : [];
+    const engine = chosen ? [name, "--engine", ENGINE, ...compiler] : name === undefined ? [] : [name];
     const command = [process.execPath, LAUNCHER, ...engine, ...rest];
     const words = terminal ? ["script", "-qec", quoted(command), "/dev/null"] : command;
     this.child = spawn(words[0] ?? "", words.slice(1), { stdio: "pipe", env: environment });

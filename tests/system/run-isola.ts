@@ -1,6 +1,6 @@
 /** Runs a test guest on isola's board and portable engine, on this thread. */
 
-import type { VcpuExit } from "../../src/cpu/vcpu.ts";
+import type { VcpuExit, VcpuHost } from "../../src/cpu/vcpu.ts";
 import { PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
 import { Board } from "../../src/machine/board.ts";
 import { readElf } from "../../src/machine/boot/elf.ts";
@@ -12,6 +12,9 @@ import { EXIT_PORT } from "./guest/layout.ts";
 import { RAM_BYTES } from "./machine.ts";
 
 const NS_PER_MS = 1e6;
+/** Executions after which code is compiled: ISOLA_TEST_COMPILER; unset, all is interpreted. */
+const COMPILE_AFTER = Number(process.env["ISOLA_TEST_COMPILER"] ?? 0);
+const COMPILED_BYTES = 16 << 20;
 
 /**
  * What the guest writes to its serial port until it ends: by the exit port, a triple fault, a reset or power-off, or
@@ -23,7 +26,7 @@ export function runIsola(image: Uint8Array, limitMs: number): string {
   const board = new Board({ clock, ramBytes: RAM_BYTES, vcpus: 1, onGateA20: (open) => vcpu.gateA20(open) });
   let ended = false;
   const { bus } = board;
-  const vcpu: PortableVcpu = new PortableVcpu(memory, {
+  const host: VcpuHost = {
     bus: {
       readPort: (port, size) => bus.readPort(port, size),
       writePort(port, size, value) {
@@ -35,7 +38,9 @@ export function runIsola(image: Uint8Array, limitMs: number): string {
     },
     interrupts: board.interrupts,
     clock,
-  });
+  };
+  const compiler = { threshold: COMPILE_AFTER, maxBytes: COMPILED_BYTES };
+  const vcpu: PortableVcpu = new PortableVcpu(memory, host, COMPILE_AFTER > 0 ? { compiler } : {});
   const elf = readElf(image);
   placeElf(memory, elf);
   vcpu.state.load(preparePvh({ memory, entry: pvhEntry(elf) ?? 0, map: [] }));

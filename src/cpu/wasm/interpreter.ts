@@ -14,8 +14,10 @@ import {
   EXIT,
   HANDLER,
   JUMP_CACHE,
+  NEVER,
   PROFILE,
   RECORD,
+  REGION_ACCOUNT,
   REGION_STAMP,
   REGION_STATUS,
   STATE_BASE,
@@ -147,6 +149,7 @@ export class Interpreter {
     /** The next region is passed by: the interpreter is to run its first instruction. */
     const passed = code.local("i32");
     const rip = code.local("i64");
+    const account = code.local("i32");
 
     const loadField32 = (name: keyof typeof STATE) => {
       code.i32(0);
@@ -269,7 +272,7 @@ export class Interpreter {
     exit(EXIT.decode);
     code.end();
     code.end();
-    // A direct jump within its page remembers where it went: the page's traces die together.
+    // A direct jump within its page remembers where it went.
     code.get(link);
     code.if();
     code.get(rip);
@@ -306,6 +309,8 @@ export class Interpreter {
       code.get(record);
       code.memory("i32.load", RECORD.link);
       code.tee(slot);
+      // The link is 0, where a stale record's number lies too, or leads to a record that may be stale by now.
+      code.memory("i32.load16_u", RECORD.handler);
       code.if();
       {
         outOfFuel();
@@ -403,6 +408,34 @@ export class Interpreter {
       },
     };
 
+    /** Settles a region's account: on the stack is what it has done since it was entered. */
+    const settleAccount = () => {
+      code.i32(REGION_ACCOUNT.entry);
+      code.op("i32.sub");
+      code.get(record);
+      code.memory("i32.load", RECORD.account);
+      code.op("i32.add");
+      code.tee(account);
+      code.i32(0);
+      code.op("i32.lt_s");
+      code.if();
+      code.get(record);
+      code.i32(HANDLER.head);
+      code.memory("i32.store16", RECORD.handler);
+      code.get(record);
+      code.i32(NEVER);
+      code.memory("i32.store", RECORD.immediate);
+      code.end();
+      code.get(account);
+      code.i32(REGION_ACCOUNT.most);
+      code.op("i32.lt_s");
+      code.if();
+      code.get(record);
+      code.get(account);
+      code.memory("i32.store", RECORD.account);
+      code.end();
+    };
+
     // Numbers below HANDLER.first are written out here; then come the hot ones; the rest is in the table.
     const inline: (() => void)[] = [
       () => {
@@ -472,6 +505,11 @@ export class Interpreter {
         code.set(status);
         code.tee(fuel);
         code.op("i32.sub");
+        code.tee(slot);
+        code.get(compiled);
+        code.op("i32.sub");
+        settleAccount();
+        code.get(slot);
         code.set(compiled);
         reloadTlb();
         code.get(status);

@@ -61,7 +61,7 @@ export const PROFILE = 104 * MIB;
  *
  *   0 u16 handler    2 u16 offset in the page     4 u16 reg0    6 u16 reg1
  *   8 u16 base      10 u16 index    12 u16 address context    14 u8 scale    15 u8 length
- *  16 i32 displacement, or the linked record of a direct jump    20 u16 reg2    22 u16 instructions since the last exit
+ *  16 i32 displacement, the linked record of a direct jump, or a region's account    20 u16 reg2    22 u16 instructions since the last exit
  *  24 i64 immediate, or a relative target from the page's start
  */
 export const RECORD = {
@@ -76,6 +76,7 @@ export const RECORD = {
   length: 15,
   displacement: 16,
   link: 16,
+  account: 16,
   count: 22,
   immediate: 24,
 } as const;
@@ -101,6 +102,16 @@ export const HANDLER = {
   /** First of the generated ones. */
   first: 8,
 } as const;
+
+/** Executions that a head counts down from where it is not to be compiled: it takes for ever. */
+export const NEVER = 0x7fff_ffff;
+
+/**
+ * A region's account, in instructions: what it does each time it is entered is paid in, what entering it costs is taken
+ * out. Below 0 it is entered no more: the interpreter is as fast. Measured for a guest that starts processes, whose
+ * regions do some 16 instructions each time.
+ */
+export const REGION_ACCOUNT = { first: 20_000, most: 200_000, entry: 16 } as const;
 
 /** What the interpreter's loop returns. */
 export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4, limit: 5, debug: 6, compile: 7 } as const;

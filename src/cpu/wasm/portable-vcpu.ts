@@ -122,10 +122,8 @@ export class PortableVcpu implements Vcpu {
         decoder,
         {
           fetch: (linear) => this.#fetchable(linear),
-          claim: (page) => {
-            this.#traces.claim(page);
-          },
-          own: (page, from, to, owner) => this.#traces.own(page, from, to, owner),
+          claim: (page) => this.#traces.pages.claim(page),
+          own: (page, from, to, owner) => this.#traces.pages.own(page, from, to, owner),
         },
         options.compiler,
       );

@@ -6,6 +6,7 @@
 import { DECODE, type Decoded, type Decoder } from "../../isa/decode.ts";
 import { EXCEPTION } from "../../isa/semantics.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
+import { type CodeOwner, CodePages, PAGE_BYTES } from "./code-pages.ts";
 import { flagsOverwritten, type FlagUse, flagUse } from "./flag-liveness.ts";
 import {
   buildHandler,
@@ -16,9 +17,8 @@ import {
   NO_FLAGS,
   type Sequence,
 } from "./handlers.ts";
-import { ARENA, CODE_MAP, decodedBytes, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
+import { ARENA, decodedBytes, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
 
-const PAGE_BYTES = 4096;
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
 const SS_REGISTER = 2;
@@ -51,23 +51,11 @@ export interface TraceHeads {
   clear(): void;
 }
 
-/** Something else made from code, which is told when that is written. */
-export interface CodeOwner {
-  forget(): void;
-}
-
-interface Trace {
+/** A trace's records [start, end) and its slot of the hash. */
+interface Trace extends CodeOwner {
   readonly start: number;
   readonly end: number;
   readonly slot: number;
-}
-
-/** A page that holds code. */
-interface CodePage {
-  readonly traces: Trace[];
-  readonly owners: Set<CodeOwner>;
-  /** One bit a byte that some trace was decoded from. */
-  readonly bytes: Uint8Array;
 }
 
 /** A sequence of handlers, and those that begin with it. `number` is -1 where it is not built. */
@@ -109,7 +97,7 @@ export class TraceCache {
   readonly #decoder: Decoder;
   readonly #view: DataView;
   readonly #words: Int32Array;
-  readonly #pages = new Map<number, CodePage>();
+  readonly pages: CodePages;
   readonly #kinds = new Map<number, Kind>();
   /** The same by an instruction's shape, which is found sooner. */
   readonly #kindsByShape = new Map<object, Kind>();
@@ -131,6 +119,7 @@ export class TraceCache {
     this.#view = memory.view;
     this.#words = new Int32Array(memory.memory.buffer);
     this.#end = ARENA.base + decodedBytes(memory.ramBytes);
+    this.pages = new CodePages(memory, () => host.forgetWritable());
     const [ud, gp] = host.addHandlers([
       faultHandler("undefined", EXCEPTION.UD),
       faultHandler("too long", EXCEPTION.GP, 0),
@@ -219,7 +208,7 @@ export class TraceCache {
 
   /** RAM of a page that code is read from. It is marked before it is read: a device that writes it then knows. */
   #codeBytes(pageAddress: number): Uint8Array {
-    this.claim(pageAddress);
+    this.pages.claim(pageAddress);
     return this.#pageBytes(pageAddress);
   }
 
@@ -371,13 +360,18 @@ export class TraceCache {
     this.#words[(slot + 8) >> 2] = first;
     // An ending that only leads on stays right whatever is written.
     const leadsOn = ending === "goto" || ending === "poll";
-    const trace = { start: first, end: leadsOn ? at - RECORD.bytes : at, slot };
+    const trace: Trace = {
+      start: first,
+      end: leadsOn ? at - RECORD.bytes : at,
+      slot,
+      forget: () => this.#drop(trace),
+    };
     const page = physical - (physical % PAGE_BYTES);
     // An undefined instruction's bytes count too: when they are written, it may become a defined one.
     const past = faults ? end + LONGEST : end;
-    this.#own(page, start, Math.min(past, PAGE_BYTES), trace);
+    this.pages.own(page, start, Math.min(past, PAGE_BYTES), trace);
     if (crossing !== undefined)
-      this.#own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
+      this.pages.own(crossing - (crossing % PAGE_BYTES), 0, Math.max(end - PAGE_BYTES, LONGEST), trace);
   }
 
   /** The record of an instruction, as layout.ts describes it; `count` is what RECORD.count holds. */
@@ -438,75 +432,27 @@ export class TraceCache {
     this.#host.forgetJumps();
   }
 
-  /** Has `owner` told when a byte of [from, to) of a RAM page is written. */
-  own(pageAddress: number, from: number, to: number, owner: CodeOwner): void {
-    this.#pageOf(pageAddress, from, to)?.owners.add(owner);
-  }
-
-  #own(pageAddress: number, from: number, to: number, trace: Trace): void {
-    this.#pageOf(pageAddress, from, to)?.traces.push(trace);
-  }
-
-  /** A RAM page, from now on one that holds code in [from, to). */
-  #pageOf(pageAddress: number, from: number, to: number): CodePage | undefined {
-    const page = this.claim(pageAddress);
-    if (page === undefined) return undefined;
-    for (let i = from; i < to; i++) page.bytes[i >> 3] = (page.bytes[i >> 3] ?? 0) | (1 << (i & 7));
-    return page;
-  }
-
-  /** The entry of a page that holds code or is about to; undefined where it is no RAM. */
-  claim(pageAddress: number): CodePage | undefined {
-    const offset = this.#memory.offsetOf(pageAddress, 1);
-    if (offset < 0) return undefined;
-    const number = this.#pageNumber(offset);
-    let page = this.#pages.get(number);
-    if (page === undefined) {
-      page = { traces: [], owners: new Set(), bytes: new Uint8Array(PAGE_BYTES / 8) };
-      this.#pages.set(number, page);
-      // Seen by the thread that writes for devices [machine/code-notices.ts].
-      Atomics.store(this.#memory.bytes, CODE_MAP + number, 1);
-      this.#host.forgetWritable();
+  /** Has the trace entered no more, and left at its next record where it is being run. */
+  #drop({ start, end, slot }: Trace): void {
+    const words = this.#words;
+    for (let record = start; record < end; record += RECORD.bytes) {
+      this.#view.setUint16(record + RECORD.handler, HANDLER.stale, true);
     }
-    return page;
-  }
-
-  #pageNumber(place: number): number {
-    return (place - (this.#memory.regions[0]?.offset ?? 0)) >>> 12;
+    if (words[(slot + 8) >> 2] !== start) return;
+    words[slot >> 2] = -1;
+    words[(slot + 4) >> 2] = -1;
   }
 
   /** Bytes at a place in the memory are about to change. Whether the page still holds code afterwards. */
   written(place: number, bytes: number): boolean {
-    const number = this.#pageNumber(place >>> 0);
-    const page = this.#pages.get(number);
-    if (page === undefined) return false;
-    const start = place & (PAGE_BYTES - 1);
-    let touched = false;
-    for (let i = start; i < Math.min(start + bytes, PAGE_BYTES) && !touched; i++) {
-      touched = ((page.bytes[i >> 3] ?? 0) & (1 << (i & 7))) !== 0;
-    }
-    if (!touched) return true;
-    for (const { start: from, end, slot } of page.traces) {
-      for (let record = from; record < end; record += RECORD.bytes) {
-        this.#view.setUint16(record + RECORD.handler, HANDLER.stale, true);
-      }
-      const words = this.#words;
-      if (words[(slot + 8) >> 2] === from) {
-        words[slot >> 2] = -1;
-        words[(slot + 4) >> 2] = -1;
-      }
-    }
-    this.#pages.delete(number);
-    this.#memory.bytes[CODE_MAP + number] = 0;
-    for (const owner of page.owners) owner.forget();
-    this.#host.forgetJumps();
-    return false;
+    const { told, holds } = this.pages.written(place, bytes);
+    if (told) this.#host.forgetJumps();
+    return holds;
   }
 
   /** Forgets all decoded code. Only between runs: no record may be in use. */
   clear(): void {
-    for (const number of this.#pages.keys()) this.#memory.bytes[CODE_MAP + number] = 0;
-    this.#pages.clear();
+    this.pages.clear();
     this.#host.heads?.clear();
     // Few slots are cleared one by one: the table is large, and a short-lived guest touches little of it.
     if (this.#slots.length > TRACE_HASH.entries / 16) {

@@ -8,8 +8,9 @@ import { DECODE } from "../../../isa/decode.ts";
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
 import { ModuleBuilder } from "../../../wasm/module.ts";
 import { helperCalls } from "../handlers.ts";
-import { HANDLER, RECORD, REGION_STAMP } from "../layout.ts";
-import type { CodeOwner, TraceHeads } from "../traces.ts";
+import { HANDLER, NEVER, RECORD, REGION_ACCOUNT, REGION_STAMP } from "../layout.ts";
+import type { CodeOwner } from "../code-pages.ts";
+import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
 import { emitRegion } from "./emit-region.ts";
 import { findRegion, PAGE_BYTES, type Region } from "./region.ts";
@@ -54,8 +55,6 @@ interface Compiled extends CodeOwner {
   live: boolean;
 }
 
-/** A head that is not to be compiled counts down from here, which takes for ever. */
-const NEVER = 0x7fff_ffff;
 /** Each time a page's compiled code was written, its heads must be this many times as hot. */
 const PATIENCE = 4;
 const MAX_BATCH = 16;
@@ -74,8 +73,8 @@ export class RegionCompiler implements TraceHeads {
   /** Oldest first. */
   #living: Compiled[] = [];
   #liveBytes = 0;
-  /** How often compiled code of a page was written, by the page's physical address. */
-  readonly #rewrites = new Map<number, number>();
+  /** How often compiled code of a page was written, by the page's physical address, and the last of those writes. */
+  readonly #rewrites = new Map<number, { readonly count: number; readonly last: number }>();
   readonly #free: number[] = [];
   #next = 0;
   readonly stats: CompilerStats = {
@@ -158,7 +157,7 @@ export class RegionCompiler implements TraceHeads {
       bytes: 0,
       records: new Set([record]),
       live: true,
-      forget: () => this.#written(compiled),
+      forget: (write) => this.#written(compiled, write),
     };
     this.#regions.set(key, compiled);
     this.#waiting.push(compiled);
@@ -239,6 +238,9 @@ export class RegionCompiler implements TraceHeads {
   #enter(compiled: Compiled, record: number): void {
     compiled.records.add(record);
     this.#setRecord(record, HANDLER.region, compiled.index);
+    // Where everything is compiled, it stays so: an account above the most is left as it is.
+    const account = this.#options.threshold > 1 ? REGION_ACCOUNT.first : REGION_ACCOUNT.most * 2;
+    this.#memory.view.setInt32(record + RECORD.account, account, true);
   }
 
   #count(record: number, executions: number): void {
@@ -252,14 +254,15 @@ export class RegionCompiler implements TraceHeads {
 
   #thresholdOf(physical: number, mode: number): number {
     if (!this.compiles(mode)) return NEVER;
-    const rewrites = this.#rewrites.get(physical - (physical % PAGE_BYTES)) ?? 0;
+    const rewrites = this.#rewrites.get(physical - (physical % PAGE_BYTES))?.count ?? 0;
     const { threshold } = this.#options;
     return rewrites === 0 ? threshold : Math.min(Math.max(threshold, 16) * PATIENCE ** rewrites, NEVER);
   }
 
-  #written(compiled: Compiled): void {
+  #written(compiled: Compiled, write: number): void {
     if (!compiled.live) return;
-    this.#rewrites.set(compiled.page, (this.#rewrites.get(compiled.page) ?? 0) + 1);
+    const { count = 0, last = 0 } = this.#rewrites.get(compiled.page) ?? {};
+    if (write !== last) this.#rewrites.set(compiled.page, { count: count + 1, last: write });
     this.stats.written++;
     this.#drop(compiled);
   }
