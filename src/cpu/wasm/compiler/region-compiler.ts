@@ -45,7 +45,8 @@ export interface CompilerStats {
 }
 
 interface Compiled extends CodeOwner {
-  readonly region: Region;
+  /** Until it is compiled: what it was decoded to is much larger than it. */
+  region: Region | undefined;
   readonly key: string;
   readonly page: number;
   index: number;
@@ -164,13 +165,13 @@ export class RegionCompiler implements TraceHeads {
     for (const block of region.blocks.values()) {
       const last = block.instructions.at(-1);
       if (last === undefined) continue;
-      this.#own(compiled, block.at, last.at + last.decoded.length);
+      this.#own(compiled, region, block.at, last.at + last.decoded.length);
     }
     if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
   }
 
-  #own(compiled: Compiled, from: number, to: number): void {
-    for (const [number, page] of compiled.region.pages) {
+  #own(compiled: Compiled, region: Region, from: number, to: number): void {
+    for (const [number, page] of region.pages) {
       const start = Math.max(from - number * PAGE_BYTES, 0);
       const end = Math.min(to - number * PAGE_BYTES, PAGE_BYTES);
       if (start < end) this.#host.own(page, start, end, compiled);
@@ -187,13 +188,14 @@ export class RegionCompiler implements TraceHeads {
     const { bytes, exports } = this.#instantiate(batch);
     const words = new Int32Array(this.#memory.memory.buffer);
     for (const compiled of batch) {
-      const { index, region } = compiled;
+      const { index } = compiled;
       compiled.bytes = bytes / batch.length;
       words[(REGION_STAMP.base >> 2) + index] = -1;
       this.#table.set(index, exports[`r${index}`]);
       for (const record of compiled.records) this.#enter(compiled, record);
       this.#living.push(compiled);
-      this.stats.instructions += region.instructions;
+      this.stats.instructions += compiled.region?.instructions ?? 0;
+      compiled.region = undefined;
     }
     this.#liveBytes += bytes;
     this.stats.compiled += batch.length;
@@ -210,7 +212,7 @@ export class RegionCompiler implements TraceHeads {
     const fetch = builder.importFunction("core", "fetch", ["i64"], ["i64"]);
     const imported = new Map<string, number>();
     for (const { region } of batch) {
-      for (const { instructions } of region.blocks.values()) {
+      for (const { instructions } of region?.blocks.values() ?? []) {
         for (const { statements } of instructions) {
           for (const [name, { params, result }] of helperCalls(statements)) {
             if (imported.has(name)) continue;
@@ -225,7 +227,9 @@ export class RegionCompiler implements TraceHeads {
       if (index === undefined) throw new Error(`helper ${name} was not imported`);
       return index;
     };
-    for (const { region, index } of batch) emitRegion(region, { builder, fetch, helper }, index);
+    for (const { region, index } of batch) {
+      if (region !== undefined) emitRegion(region, { builder, fetch, helper }, index);
+    }
     const binary = builder.finish();
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), {
       env: { memory: this.#memory.memory },
