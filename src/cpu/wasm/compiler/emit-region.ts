@@ -17,7 +17,7 @@ import { isSseGuard } from "./fast-path.ts";
 import { gprNumber, isGpr, PinnedLowering, type PinnedTarget } from "./pinned-lowering.ts";
 import { TemporaryPool } from "./temporary-pool.ts";
 import { PAGE_BYTES, type Region, type RegionBlock } from "./region.ts";
-import { Streams, streamKey } from "./streams.ts";
+import { STACK, Streams, streamKey } from "./streams.ts";
 import { analyse, type ControlFlow } from "./structure.ts";
 import { VectorRegisters, VectorUse } from "./vector-registers.ts";
 
@@ -141,6 +141,7 @@ class RegionEmitter {
         code.set(this.#rip);
         this.#leave(REGION_STATUS.dispatch, 1);
       },
+      jump: () => this.#indirect(),
       leaveStored: (poll) => {
         code.i32(0);
         code.memory("i64.load", STATE_BASE + STATE.rip.offset);
@@ -247,12 +248,14 @@ class RegionEmitter {
     const decoded = block?.instructions.find(({ at }) => at === this.#at)?.decoded;
     if (block === undefined || decoded === undefined) return undefined;
     if (source.kind === "address") return this.#streams.keeps(block.at, decoded) ? streamKey(decoded) : undefined;
-    return this.#streams.keepsStack && STACK_INSTRUCTIONS.has(decoded.form.instruction.name) ? "stack" : undefined;
+    return this.#streams.keepsStack && STACK_INSTRUCTIONS.has(decoded.form.instruction.name) ? STACK : undefined;
   }
 
   #successors(at: number): number[] {
     const block = this.#region.blocks.get(at);
-    return [block?.taken, block?.next].filter((to) => to !== undefined && this.#region.blocks.has(to)) as number[];
+    return [block?.taken, block?.next, ...(block?.returns ?? [])].filter(
+      (to) => to !== undefined && this.#region.blocks.has(to),
+    ) as number[];
   }
 
   /** Leaves with RIP in its local. `done`: instructions done of the one being emitted, 0 or 1. */
@@ -376,6 +379,28 @@ class RegionEmitter {
     this.#block = block;
     const last = block?.instructions.at(-1);
     if (last !== undefined) this.#lowering.begin(last.decoded, last.at);
+  }
+
+  /** The jump of a RET, with RIP on the stack: within the region where it is one of the places that were expected. */
+  #indirect(): void {
+    const { code, base } = this.#target;
+    code.set(this.#rip);
+    for (const to of this.#block?.returns ?? []) {
+      const from = this.#block;
+      if (from === undefined) break;
+      code.get(this.#rip);
+      code.get(base);
+      code.i64(BigInt(to));
+      code.op("i64.add");
+      code.op("i64.eq");
+      code.if();
+      this.#branchTo(() => {
+        this.#unspent++;
+        this.#edge(from, to);
+      });
+      code.end();
+    }
+    this.#leave(REGION_STATUS.dispatch, 1);
   }
 
   #spend(): void {

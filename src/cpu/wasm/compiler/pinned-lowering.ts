@@ -47,6 +47,8 @@ export interface PinnedTarget extends LowerBase {
   fault(): void;
   /** Leaves after this instruction, with RIP on the stack. */
   leave(): void;
+  /** The same, unless RIP lies in the region where it is known to lead. */
+  jump(): void;
   /** The same with RIP in the state, after a look for interrupts or without. */
   leaveStored(poll: boolean): void;
   /** Goes to where the instruction's relative operand leads. */
@@ -395,7 +397,7 @@ export class PinnedLowering extends Lowering {
 
   protected jump(target: Value): void {
     this.push(target);
-    this.#target.leave();
+    this.#target.jump();
   }
   protected jumpRelative(): void {
     const { context, length, immediateLow } = this.#now;

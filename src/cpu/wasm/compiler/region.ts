@@ -17,6 +17,11 @@ const MAX_PAGES = 4;
 /** How far from its head a region may reach, in pages. */
 const REACH = 64;
 
+/** Functions that are called within a region have so many instructions at most, unless they are the region itself. */
+const SMALL_FUNCTION = 48;
+/** A RET compares its target with so many places at most. */
+const MAX_RETURNS = 4;
+
 /** Helpers that neither touch general registers or flags, nor store to guest memory or change how code is found. */
 const HARMLESS_HELPERS: ReadonlySet<string> = new Set([
   "sseExact",
@@ -45,6 +50,8 @@ export interface RegionBlock {
   readonly next: number | undefined;
   /** The interpreter must do what lies at `next`. */
   readonly stops: boolean;
+  /** For a RET: where the region's calls of its function go on. It may return elsewhere too. */
+  readonly returns: readonly number[];
 }
 
 export interface Region {
@@ -139,6 +146,38 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
     return { at, decoded, statements, use: flagUse(statements) };
   };
 
+  /** Instructions of a function, if it is small and calls nothing but itself and the region. */
+  const smallFunction = (entry: number): Map<number, RegionInstruction> | undefined => {
+    const inside = new Map<number, RegionInstruction>();
+    const open = [entry];
+    for (let start = open.pop(); start !== undefined; start = open.pop()) {
+      for (let at = start; !inside.has(at); ) {
+        const instruction = inside.size < SMALL_FUNCTION ? (found.get(at) ?? read(at)) : undefined;
+        if (instruction === undefined) return undefined;
+        inside.set(at, instruction);
+        const { decoded } = instruction;
+        const taken = targetOf(instruction);
+        const isCall = isNearCall(decoded);
+        if (isCall && taken !== entry && taken !== head) return undefined;
+        if (taken !== undefined && !isCall) open.push(taken);
+        if (endsBlock(instruction.statements) && !isCall) break;
+        at += decoded.length;
+      }
+    }
+    return inside;
+  };
+  /** Functions that the region calls within itself, and where their calls go on. */
+  const functions = new Map<number, Set<number>>();
+  const callsWithin = (instruction: RegionInstruction, entry: number): boolean => {
+    const next = instruction.at + instruction.decoded.length;
+    const returns = functions.get(entry) ?? new Set();
+    if (entry !== head && !functions.has(entry) && smallFunction(entry) === undefined) return false;
+    functions.set(entry, returns);
+    if (returns.size >= MAX_RETURNS) return false;
+    returns.add(next);
+    return true;
+  };
+
   const waiting = [head];
   for (let start = waiting.shift(); start !== undefined; start = waiting.shift()) {
     for (let at = start; ; ) {
@@ -153,9 +192,13 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
       const { decoded } = instruction;
       const next = at + decoded.length;
       const taken = targetOf(instruction);
-      if (taken !== undefined && !heads.has(taken)) {
-        heads.add(taken);
-        waiting.push(taken);
+      const isCall = isNearCall(decoded);
+      if (taken !== undefined && (!isCall || callsWithin(instruction, taken))) {
+        for (const to of isCall ? [taken, next] : [taken]) {
+          if (heads.has(to)) continue;
+          heads.add(to);
+          waiting.push(to);
+        }
       }
       if (endsBlock(instruction.statements)) break;
       if (isRelative(decoded)) heads.add(next);
@@ -164,6 +207,7 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
   }
   if (!found.has(head)) return undefined;
 
+  const returnsOf = returnPlaces(found, functions);
   const blocks = new Map<number, RegionBlock>();
   for (const start of heads) {
     const instructions: RegionInstruction[] = [];
@@ -182,23 +226,64 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
     blocks.set(start, {
       at: start,
       instructions,
-      taken: targetOf(last),
+      taken: isNearCall(last.decoded) && !isFollowed(last, functions) ? undefined : targetOf(last),
       next: ends ? undefined : at,
       stops: !ends && stops.has(at),
+      returns: [...(returnsOf.get(last.at) ?? [])],
     });
   }
   return { blocks, head, pages, instructions: found.size };
+}
+
+function isNearCall({ form }: Decoded): boolean {
+  return form.instruction.name === "CALL";
+}
+
+/** Whether a call goes on within the region. */
+function isFollowed(call: RegionInstruction, functions: ReadonlyMap<number, ReadonlySet<number>>): boolean {
+  const entry = targetOf(call);
+  return entry !== undefined && functions.get(entry)?.has(call.at + call.decoded.length) === true;
+}
+
+/** By the address of each RET: where the calls go on of the functions that it belongs to. */
+function returnPlaces(
+  found: ReadonlyMap<number, RegionInstruction>,
+  functions: ReadonlyMap<number, ReadonlySet<number>>,
+): Map<number, Set<number>> {
+  const places = new Map<number, Set<number>>();
+  for (const [entry, returns] of functions) {
+    const seen = new Set<number>();
+    const open = [entry];
+    for (let at = open.pop(); at !== undefined; at = open.pop()) {
+      const instruction = found.get(at);
+      if (instruction === undefined || seen.has(at)) continue;
+      seen.add(at);
+      const { decoded, statements } = instruction;
+      const next = at + decoded.length;
+      const taken = targetOf(instruction);
+      if (decoded.form.instruction.name === "RET") {
+        const known = places.get(at) ?? new Set();
+        places.set(at, known);
+        for (const place of returns) if (known.size < MAX_RETURNS && found.has(place)) known.add(place);
+      } else if (isNearCall(decoded)) {
+        if (isFollowed(instruction, functions)) open.push(next);
+      } else {
+        if (taken !== undefined) open.push(taken);
+        if (!endsBlock(statements)) open.push(next);
+      }
+    }
+  }
+  return places;
 }
 
 function isRelative({ operands }: Decoded): boolean {
   return operands.some(({ kind }) => kind === "rel");
 }
 
-/** Where a relative jump leads that is followed. One of 16 bits wraps in its segment: the interpreter knows how; a
- * call's target makes a region of its own. */
+/** Where a relative jump or call leads. One of 16 bits wraps in its segment: the interpreter knows how. */
 function targetOf({ at, decoded }: RegionInstruction): number | undefined {
-  const { context, form } = decoded;
-  if (!isRelative(decoded) || form.instruction.name === "CALL") return undefined;
+  const { context } = decoded;
+  if (!isRelative(decoded)) return undefined;
   if (!context.long && context.operandSize === 16) return undefined;
   return at + decoded.length + decoded.immediateLow;
 }

@@ -8,7 +8,8 @@
 
 import type { Decoded } from "../../../isa/decode.ts";
 import type { Statement } from "../../../isa/ir.ts";
-import { GPR, STATE } from "../../../isa/state.ts";
+import { RSP } from "../../../isa/semantics.ts";
+import { GPR, gprOffset, STATE } from "../../../isa/state.ts";
 import type { Region, RegionInstruction } from "./region.ts";
 import type { ControlFlow } from "./structure.ts";
 
@@ -20,8 +21,12 @@ const GPR_END = GPR + 16 * 8;
 /** Index of a table of 256 entries. */
 const BYTE = 8;
 
+/** Names the accesses by the stack pointer. */
+export const STACK = "stack";
+
 /** Names the accesses that share a page: those by the same registers. */
 export function streamKey({ base, index, scale, context }: Decoded): string {
+  if (base === gprOffset(RSP) && index === STATE.zero.offset) return STACK;
   return `${base}/${index}/${scale}/${context.segment}`;
 }
 
