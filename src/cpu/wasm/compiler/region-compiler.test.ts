@@ -199,3 +199,95 @@ test("a helper reads a general register as it is, not as it was when the region 
   );
   assert.equal(state.gpr.rcx, 0n);
 });
+
+test("calls within a region return where they came from, and elsewhere where the guest says so", () => {
+  const { state } = everyWay((a) => {
+    const call = (name: string) => a.emit("CALL", { kind: "label", name });
+    const jump = (name: string, by = "JMP") => a.emit(by, { kind: "label", name });
+    a.mov("rbx", 60n);
+    a.label("again");
+    a.mov("rdi", 9n);
+    call("fibonacci");
+    a.emit("ADD", "r12", "rax");
+    call("leaf");
+    call("elsewhere");
+    a.emit("INC", "r13"); // Never reached.
+    a.label("other");
+    a.emit("DEC", "rbx");
+    jump("again", "JNE");
+    jump("end");
+    a.label("leaf");
+    a.emit("INC", "r14");
+    a.emit("RET");
+    a.label("elsewhere");
+    a.emit("POP", "rdx");
+    a.emit("LEA", "rdx", mem({ label: "other", bits: 64 }));
+    a.emit("PUSH", "rdx");
+    a.emit("RET");
+    a.label("fibonacci");
+    a.emit("MOV", "rax", "rdi");
+    a.emit("CMP", "rdi", 2n);
+    jump("done", "JB");
+    a.emit("PUSH", "rdi");
+    a.emit("SUB", "rdi", 1n);
+    call("fibonacci");
+    a.emit("POP", "rdi");
+    a.emit("PUSH", "rax");
+    a.emit("SUB", "rdi", 2n);
+    call("fibonacci");
+    a.emit("POP", "rdx");
+    a.emit("ADD", "rax", "rdx");
+    a.label("done");
+    a.emit("RET");
+    a.label("end");
+  });
+  assert.deepEqual([state.gpr.r12, state.gpr.r13, state.gpr.r14, state.gpr.rsp], [60n * 34n, 0n, 60n, STACK]);
+});
+
+test("doubles, vectors and MXCSR in a loop: whole, rounded, denormal and no numbers", () => {
+  const values = [1, 0.1, 3e300, 5e-324, -0, Number.NaN, Number.POSITIVE_INFINITY, 7];
+  const { state } = everyWay((a) => {
+    a.mov("rbx", BigInt(DATA));
+    for (const [i, value] of values.entries()) {
+      a.mov("rax", new BigUint64Array(Float64Array.of(value).buffer)[0] ?? 0n);
+      a.emit("MOV", mem({ base: "rbx", disp: i * 8, bits: 64 }), "rax");
+    }
+    a.mov("rcx", 300n);
+    a.label("again");
+    a.emit("MOV", "rdx", "rcx");
+    a.emit("AND", "rdx", 7n);
+    a.emit("MOVSD", "xmm0", mem({ base: "rbx", index: "rdx", scale: 8, bits: 64 }));
+    a.emit("MOVAPD", "xmm1", "xmm0");
+    a.emit("MULSD", "xmm1", "xmm0");
+    a.emit("ADDSD", "xmm2", "xmm1");
+    a.emit("CVTSI2SD", "xmm3", "rcx");
+    a.emit("ADDSD", "xmm4", "xmm3");
+    a.emit("DIVSD", "xmm3", "xmm0");
+    a.emit("UNPCKLPD", "xmm3", "xmm4");
+    a.emit("ADDPD", "xmm5", "xmm3");
+    a.emit("PXOR", "xmm6", "xmm3");
+    a.emit("UCOMISD", "xmm1", "xmm3");
+    a.emit("ADC", "r8", 0n);
+    a.emit("MOVSD", mem({ base: "rbx", index: "rcx", scale: 8, disp: 64, bits: 64 }), "xmm1");
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: "again" });
+  });
+  assert.equal(state.gpr.rcx, 0n);
+});
+
+test("streams over page ends, and one that jumps about", () => {
+  const { state } = everyWay((a) => {
+    a.mov("rbx", BigInt(DATA + 4096 - 45));
+    a.mov("rcx", 2500n);
+    a.label("again");
+    a.emit("MOV", mem({ base: "rbx", bits: 64 }), "rcx");
+    a.emit("ADD", "rax", mem({ base: "rbx", disp: -3, bits: 64 }));
+    a.emit("ADD", "rbx", 9n);
+    a.emit("MOVZX", "edx", "al");
+    a.emit("SHL", "rdx", 4n);
+    a.emit("XOR", "rax", mem({ index: "rdx", scale: 8, base: "rbx", disp: -4000, bits: 64 }));
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: "again" });
+  });
+  assert.equal(state.gpr.rcx, 0n);
+});
