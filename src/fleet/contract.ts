@@ -30,6 +30,8 @@ export const EXIT_KINDS = [
   "power-off",
   /** Asked for: the grace time had passed, or kill. */
   "killed",
+  /** Its state is saved: the next start goes on with it. */
+  "saved",
   /** The guest reset itself and `rebootOnReset` is off. */
   "reset",
   /** The guest ended itself through isa-debug-exit. */
@@ -113,6 +115,7 @@ export const vmStatusSchema = z.object({
   uptimeSeconds: z.number().nonnegative(),
   /** How it last ended; null before that, and while it runs. */
   exit: exitSchema.nullable(),
+  saved: z.boolean().meta({ description: "whether the next start goes on with a saved state" }),
   /** Restarts by policy since it was last started by a person. */
   restarts: z.int().nonnegative(),
   memory: allocationSchema.meta({
@@ -329,8 +332,13 @@ export interface Fleet {
     spec: VmSpecInput | Readonly<Record<string, unknown>>,
     action?: { template?: string },
   ): Promise<VmStatus["spec"]>;
-  /** Resolves once the guest's first instruction is about to run. */
-  start(vm: string, action?: Action): Promise<VmStatus>;
+  /**
+   * Resolves once the guest's first instruction is about to run, or the next one where its state was saved; `cold`
+   * drops such a state.
+   */
+  start(vm: string, action?: Action & { cold?: boolean }): Promise<VmStatus>;
+  /** Saves the VM's whole state and switches it off; on failure it goes on. */
+  save(vm: string, action?: Action): Promise<VmStatus>;
   pause(vm: string, action?: Action): Promise<VmStatus>;
   resume(vm: string, action?: Action): Promise<VmStatus>;
   /** Presses the power button, waits up to `graceSeconds` (default 10), then forces it off. */

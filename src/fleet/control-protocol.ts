@@ -38,6 +38,8 @@ export type ControlCommand =
   | { readonly do: "reset" }
   | { readonly do: "stop"; readonly graceMs: number }
   | { readonly do: "kill" }
+  /** Answered once the state is written; the process ends after that. */
+  | { readonly do: "save" }
   /** Processors; null: no limit. */
   | { readonly do: "budget"; readonly processors: number | null }
   | { readonly do: "settings"; readonly rebootOnReset: boolean }
@@ -60,6 +62,7 @@ export interface VmReport {
 export const EXIT_KINDS = [
   "power-off",
   "killed",
+  "saved",
   "reset",
   "debug-exit",
   "triple-fault",
@@ -83,6 +86,10 @@ export interface VmProcessConfig {
   readonly listen: { readonly fd: number } | { readonly path: string };
   readonly exitFd: number;
   readonly logFd: number;
+  /** Where the whole state goes if that is asked for. */
+  readonly saveFd: number;
+  /** A saved state to go on with; null: the kernel is booted. */
+  readonly savedFd: number | null;
   readonly kernelFd: number;
   /** The image's; null where it has none, or `modules` stand in its place. */
   readonly initrdFd: number | null;

@@ -19,6 +19,7 @@ const CHECKS: Readonly<Record<ControlRequest["do"], Check>> = {
   reset: none,
   stop: ({ graceMs }) => amount(graceMs),
   kill: none,
+  save: none,
   budget: ({ processors }) => processors === null || (amount(processors) && processors !== 0),
   settings: ({ rebootOnReset }) => typeof rebootOnReset === "boolean",
   screen: none,

@@ -189,6 +189,9 @@ export class ControlServer {
       case "kill":
         runner.kill("killed on request");
         break;
+      case "save":
+        await runner.save();
+        break;
       case "budget":
         runner.setBudget(request.processors);
         break;

@@ -235,7 +235,8 @@ class FleetServer implements Fleet {
 
   #status({ record, run }: Entry): VmStatus {
     const pool = this.#catalog.pool(record.spec.cpu.pool);
-    return vmStatus({ record, run, pool, diskFolder: this.#folder.disksOf(record.id) });
+    const saved = this.#folder.isSaved(record.id);
+    return vmStatus({ record, run, pool, diskFolder: this.#folder.disksOf(record.id), saved });
   }
 
   async list(): Promise<VmStatus[]> {
@@ -339,8 +340,13 @@ class FleetServer implements Fleet {
     });
   }
 
-  async start(vm: string, action?: Action): Promise<VmStatus> {
-    return await this.#do("start", vm, action, (entry, progress) => this.#supervisor.start(entry, progress));
+  async start(vm: string, action: Action & { cold?: boolean } = {}): Promise<VmStatus> {
+    return await this.#do("start", vm, action, (entry, progress) =>
+      this.#supervisor.start(entry, progress, action.cold === true),
+    );
+  }
+  async save(vm: string, action?: Action): Promise<VmStatus> {
+    return await this.#do("save", vm, action, (entry) => this.#supervisor.save(entry));
   }
   async pause(vm: string, action?: Action): Promise<VmStatus> {
     return await this.#do("pause", vm, action, (entry) => this.#supervisor.ask(entry, "pause"));

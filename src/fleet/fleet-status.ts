@@ -40,9 +40,11 @@ export interface StatusParts {
   readonly run: VmRun | undefined;
   readonly pool: CpuPool | undefined;
   readonly diskFolder: string;
+  /** Whether there is a saved state. */
+  readonly saved: boolean;
 }
 
-export function vmStatus({ record, run, pool, diskFolder }: StatusParts): VmStatus {
+export function vmStatus({ record, run, pool, diskFolder, saved }: StatusParts): VmStatus {
   const { spec } = record;
   const on = isActive(record.state);
   const report = run?.report;
@@ -63,6 +65,7 @@ export function vmStatus({ record, run, pool, diskFolder }: StatusParts): VmStat
     started: on ? started : null,
     uptimeSeconds: on && started !== null ? Math.max(0, (Date.now() - new Date(started).getTime()) / 1000) : 0,
     exit: on ? null : record.exit,
+    saved: !on && saved,
     restarts: record.restarts,
     memory: {
       asked: spec.memoryBytes,

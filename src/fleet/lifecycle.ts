@@ -4,6 +4,8 @@
  *   stopped ── start ──> starting ──> running <── pause / resume ──> paused
  *      ^                    │            │                             │
  *      │                    v            ├── stop (power button) ──> stopping ──> stopped
+ *      ├── save, which keeps its state for the next start <── running, paused
+ *      │
  *   failed <── crash, kill from outside, restarts used up               │
  *      │                                                              kill ──> stopped
  *      └── restarting (waits for its next try) ──> starting
@@ -36,6 +38,7 @@ export const VM_OPERATIONS = [
   "start",
   "pause",
   "resume",
+  "save",
   "stop",
   "reset",
   "kill",
@@ -71,6 +74,12 @@ export const LIFECYCLE: Readonly<Record<VmOperation, Rule>> = {
   },
   pause: { from: ["running"], already: ["paused"], to: "paused", otherwise: "only a running VM can be paused" },
   resume: { from: ["paused"], already: ["running"], to: "running", otherwise: "only a paused VM can be resumed" },
+  save: {
+    from: ["running", "paused"],
+    already: [],
+    to: "stopped",
+    otherwise: "only a VM that runs, or is paused, has a state to save",
+  },
   stop: {
     from: ["starting", "running", "paused", "restarting"],
     already: ["stopped", "failed", "stopping"],

@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import { fstat, ftruncate, read, write } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -13,6 +14,10 @@ import { type OpenedState, openState } from "../machine/saved-state/manifest.ts"
 import type { StateCodec, StateSink, StateSource } from "../machine/saved-state/state-file.ts";
 import type { Vm } from "../machine/vm-contract.ts";
 
+const readAt = promisify(read);
+const writeAt = promisify(write);
+const truncateTo = promisify(ftruncate);
+const statOf = promisify(fstat);
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 /** The fastest level: a guest stands still meanwhile. */
@@ -104,6 +109,51 @@ export async function saveVmFile(vm: Vm, path: string, options: SaveFileOptions 
       cause: error,
     });
   }
+}
+
+/** Saves a VM to an open, empty file, from its beginning. The VM is left paused; bringing it to the disk is the caller's. */
+export async function saveToDescriptor(
+  vm: Vm,
+  fd: number,
+  { codec = ZSTD_CODEC, typed }: SaveFileOptions,
+): Promise<void> {
+  let at = 0;
+  const sink: StateSink = {
+    async write(bytes) {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await writeAt(fd, bytes, done, bytes.length - done, at);
+        done += bytesWritten;
+        at += bytesWritten;
+      }
+    },
+  };
+  try {
+    await truncateTo(fd, 0);
+    await vm.save(sink, { codec, ...(typed === undefined ? {} : { typed }) });
+  } catch (error) {
+    if (error instanceof IsolaError) throw error;
+    const message = `saving the VM: ${reasonOf(error)}; nothing was saved`;
+    throw new IsolaError({ code: "save-failed", message, cause: error });
+  }
+}
+
+/** The saved VM in an open file. @throws IsolaError `saved-state-invalid`, `saved-state-mismatch` */
+export function openSavedDescriptor(fd: number): Promise<OpenedState> {
+  let at = 0;
+  const source: StateSource = {
+    async read(length) {
+      const { size } = await statOf(fd);
+      const bytes = new Uint8Array(Math.min(length, Math.max(0, size - at)));
+      for (let filled = 0; filled < bytes.length; ) {
+        const { bytesRead } = await readAt(fd, bytes, filled, bytes.length - filled, at);
+        if (bytesRead === 0) return bytes.subarray(0, filled);
+        filled += bytesRead;
+        at += bytesRead;
+      }
+      return bytes;
+    },
+  };
+  return openState(source, [ZSTD_CODEC]);
 }
 
 /** A saved VM in a file that stays open, and must be disposed of, after the VM that reads it has started. */

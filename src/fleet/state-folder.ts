@@ -4,17 +4,18 @@
  *   fleet.db          the record
  *   server.lock       names the server that has the folder
  *   programs/         the program of VMs' processes, for them to read
- *   vms/ID/           a VM's control socket, console log, cause of its last end
+ *   vms/ID/           a VM's control socket, console log, cause of its last end, saved state
  *   disks/ID/         its disks
  */
 
+import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
 import { chmod, mkdir, open, readdir, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { withLock } from "../images/lock.ts";
 import { IsolaError } from "../base/errors.ts";
 import { FleetError } from "./fleet-error.ts";
-import { diskPath } from "./vm-spawn.ts";
+import { diskPath, VM_FILES } from "./vm-spawn.ts";
 import type { DiskSpec } from "./vm-spec.ts";
 
 /** `/var/lib/isola` for root; else `$XDG_STATE_HOME/isola`. [XDG Base Directory Specification 0.8] */
@@ -22,6 +23,16 @@ export function defaultStateFolder(environment: NodeJS.ProcessEnv = process.env)
   const state = environment["XDG_STATE_HOME"] ?? "";
   if (isAbsolute(state)) return join(state, "isola");
   return process.getuid?.() === 0 ? "/var/lib/isola" : join(homedir(), ".local", "state", "isola");
+}
+
+/** Brings a file, or a folder's names, to the disk. */
+function syncPath(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 const ID = /^[0-9a-f]{16}$/;
@@ -92,6 +103,25 @@ export class StateFolder {
   }
   disksOf(id: string): string {
     return join(this.disks, id);
+  }
+
+  /** Whether a VM's state is saved. */
+  isSaved(id: string): boolean {
+    return existsSync(join(this.vm(id), VM_FILES.saved));
+  }
+
+  /** Takes a state that a VM's process has written whole for the VM's own, durably. */
+  keepSaved(id: string): void {
+    const folder = this.vm(id);
+    const written = join(folder, VM_FILES.saving);
+    syncPath(written);
+    renameSync(written, join(folder, VM_FILES.saved));
+    syncPath(folder);
+  }
+
+  /** Drops a saved state; harmless where there is none. */
+  dropSaved(id: string): void {
+    rmSync(join(this.vm(id), VM_FILES.saved), { force: true });
   }
 
   /** Folders and disks of a VM; those that are there stay as they are. */

@@ -117,13 +117,14 @@ export class Supervisor {
   // -- start ----------------------------------------------------------------------------------------------------------
 
   /** Resolves once the guest runs. @throws FleetError */
-  async start(entry: Entry, progress: ProgressListener): Promise<void> {
+  async start(entry: Entry, progress: ProgressListener, cold = false): Promise<void> {
     const { record } = entry;
     if (!admits("start", record.state, record.name)) {
       await entry.starting;
       return;
     }
     clearTimeout(entry.restartTimer);
+    if (cold) this.#place.folder.dropSaved(record.id);
     await this.#begin(entry, progress, 0);
   }
 
@@ -183,6 +184,7 @@ export class Supervisor {
         walls,
         processors: pool?.processors ?? [],
         budget: capPercent === null ? null : capPercent / PERCENT_PER_PROCESSOR,
+        restore: folder.isSaved(id),
         program: this.#place.program,
       });
       const run: RunRecord = { ...planned, pid: spawned.pid, pidStart: spawned.pidStart };
@@ -202,6 +204,8 @@ export class Supervisor {
     }
     progress({ step: "loading the kernel" });
     await entry.run?.ready();
+    // It has gone on with it, and its disks with it.
+    folder.dropSaved(id);
   }
 
   #checkCancelled({ cancelled, record }: Entry): void {
@@ -243,9 +247,10 @@ export class Supervisor {
 
   // -- end ------------------------------------------------------------------------------------------------------------
 
-  #ended(entry: Entry, exit: VmExit): void {
+  #ended(entry: Entry, told: VmExit): void {
     entry.run = undefined;
     if (this.#closed || entry.record.state === "removing") return;
+    const exit = this.#kept(entry, told);
     const { record } = entry;
     const { spec, wanted, run } = record;
     const ranMs = run === null ? 0 : Date.now() - new Date(run.started).getTime();
@@ -261,6 +266,18 @@ export class Supervisor {
       if (this.#closed || entry.record.state !== "restarting") return;
       this.#begin(entry, () => undefined, restarts + 1).catch((error: unknown) => this.#restartFailed(entry, error));
     }, delay);
+  }
+
+  /** Makes a state that was just saved the VM's; the end's cause, where that fails. */
+  #kept({ record }: Entry, exit: VmExit): VmExit {
+    if (exit.kind !== "saved") return exit;
+    try {
+      this.#place.folder.keepSaved(record.id);
+      return exit;
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      return { ...exit, kind: "internal-error", message: `its state was saved and cannot be kept: ${why}` };
+    }
   }
 
   /** A restart that was refused: no room at present. One that failed later has its state already. */
@@ -339,6 +356,27 @@ export class Supervisor {
     if (command === "reset") this.#place.emit({ kind: "vm.reset", message: `${record.name} was reset` }, entry);
   }
 
+  /** Saves a VM's state and ends it; where that fails the VM goes on. @throws FleetError */
+  async save(entry: Entry): Promise<void> {
+    const { record, run } = entry;
+    admits("save", record.state, record.name);
+    if (run === undefined) {
+      throw new FleetError({ code: "vm-unreachable", message: `cannot save ${record.name}: it has just ended` });
+    }
+    const { wanted } = record;
+    // Its end is asked for, so that no restart policy takes it for a crash.
+    this.change(entry, { wanted: false });
+    try {
+      await run.request({ do: "save" });
+    } catch (error) {
+      this.change(entry, { wanted });
+      throw error;
+    }
+    await run.ended;
+    // `#ended` runs on the same promise, before this.
+    await Promise.resolve();
+  }
+
   // -- the server's start and end ---------------------------------------------------------------------------------------
 
   /** Brings record and reality together after whatever ended the last server, and starts what is to be started. */
@@ -372,6 +410,11 @@ export class Supervisor {
       entry.starting = found.ready().finally(() => {
         entry.starting = undefined;
       });
+      if (!stopping)
+        void found.ready().then(
+          () => this.#place.folder.dropSaved(entry.record.id),
+          () => undefined,
+        );
       const followed = stopping ? entry.starting.then(() => this.#finishStop(found, STOP_AGAIN_MS)) : entry.starting;
       followed.catch(() => undefined);
       return;

@@ -8,6 +8,8 @@ import { FleetError } from "./fleet-error.ts";
 import { decodeMessage, encodeFrame, encodeMessage, FRAME, type Frame, FrameReader } from "./frames.ts";
 
 const ANSWER_MS = 15_000;
+/** A guest of 4 GiB, on a busy host. */
+const SAVE_MS = 600_000;
 const INPUT_CHUNK_BYTES = 64 * 1024;
 
 interface Waiting {
@@ -79,14 +81,13 @@ export class VmControl {
     if (this.#closed) throw unreachable(`the process of ${this.#name} has gone`);
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<Parameters<Waiting["resolve"]>[0]>();
+    const patience = command.do === "save" ? SAVE_MS : ANSWER_MS;
     const timer = setTimeout(() => {
       this.#waiting.delete(id);
       reject(
-        unreachable(
-          `the process of ${this.#name} did not answer "${command.do}" within ${ANSWER_MS / 1000} s; kill it`,
-        ),
+        unreachable(`the process of ${this.#name} did not answer "${command.do}" within ${patience / 1000} s; kill it`),
       );
-    }, ANSWER_MS);
+    }, patience);
     this.#waiting.set(id, { resolve, reject });
     this.#socket.write(encodeMessage({ id, ...command }));
     try {

@@ -6,7 +6,7 @@ import { adoptFileDisk, type FileDisk } from "../backends/file-disk.ts";
 import { InputPump } from "../machine/input-pump.ts";
 import type { TextScreen, Vm, VmOptions, VmResult } from "../machine/vm-contract.ts";
 import type { ExitReport, VmProcessConfig, VmProcessState, VmReport } from "./control-protocol.ts";
-import { createNodeVm } from "./node-vm.ts";
+import { createNodeVm, restoreNodeVm } from "./node-vm.ts";
 
 export interface RunnerListener {
   output(bytes: Uint8Array): void;
@@ -48,6 +48,9 @@ export class VmRunner {
   #budget: number | null;
   #resetAsked = false;
   #killed: string | undefined;
+  #saving = false;
+  /** Its state is written whole. */
+  #saved = false;
   #graceTimer: ReturnType<typeof setTimeout> | undefined;
   #graceEnds = Infinity;
   #pressTimer: ReturnType<typeof setTimeout> | undefined;
@@ -110,9 +113,25 @@ export class VmRunner {
     return this.#resetAsked || (result.kind === "reset" && this.rebootOnReset && this.#state !== "stopping");
   }
 
+  /** The VM of this power-on: the first one goes on with a saved state where there is one. */
+  async #makeVm(options: VmOptions): Promise<{ readonly vm: Vm; readonly typed?: Uint8Array }> {
+    const { savedFd, memoryBytes, engine } = this.#config;
+    if (savedFd === null || this.#resets > 0) return { vm: createNodeVm(options) };
+    const { openSavedDescriptor } = await import("./saved-file.ts");
+    const saved = await openSavedDescriptor(savedFd);
+    const { config, typed } = saved.machine;
+    if (config.ramBytes !== memoryBytes) {
+      throw new IsolaError({
+        code: "saved-state-mismatch",
+        message: `its saved state has ${config.ramBytes} bytes of memory, the VM now ${memoryBytes}; wanted: the same, or a start without the state`,
+      });
+    }
+    return { vm: restoreNodeVm({ saved, engine, disks: this.#disks }), typed };
+  }
+
   async #powerOn(): Promise<VmResult> {
     const options = this.#options();
-    const vm = createNodeVm(options);
+    const { vm, typed } = await this.#makeVm(options);
     this.#vm = vm;
     vm.setCpuBudget(this.#budget ?? Infinity);
     vm.onOutput((bytes) => this.#listener.output(bytes));
@@ -120,6 +139,7 @@ export class VmRunner {
     vm.done.catch(() => undefined);
     await vm.start();
     release(options);
+    if (typed !== undefined) this.#pump.push(typed);
     this.#pump.attach(vm);
     this.#keys.attach(vm.keyboard);
     if (this.#killed !== undefined || this.#resetAsked) vm.stop();
@@ -153,6 +173,9 @@ export class VmRunner {
 
   #exit(result: VmResult): ExitReport {
     const time = new Date().toISOString();
+    if (this.#saved && result.kind === "stopped") {
+      return { kind: "saved", message: "its state is saved; the next start goes on with it", time };
+    }
     if (this.#killed !== undefined && result.kind === "stopped") return { kind: "killed", message: this.#killed, time };
     switch (result.kind) {
       case "power-off":
@@ -190,6 +213,28 @@ export class VmRunner {
     if (this.#state !== "paused") this.#refuse("resume");
     this.#vm?.resume();
     this.#enter("running");
+  }
+
+  /** Writes the whole state and ends the VM. On failure it goes on as it was. */
+  async save(): Promise<void> {
+    const vm = this.#vm;
+    const was = this.#state;
+    if ((was !== "running" && was !== "paused") || vm === undefined || this.#saving) this.#refuse("save");
+    this.#saving = true;
+    // What is typed from now on waits where it comes from.
+    this.#listener.holdInput(true);
+    try {
+      const { saveToDescriptor } = await import("./saved-file.ts");
+      await saveToDescriptor(vm, this.#config.saveFd, { typed: this.#pump.queued() });
+      this.#saved = true;
+      vm.stop();
+    } catch (error) {
+      if (this.#state === "running") vm.resume();
+      this.#listener.holdInput(false);
+      throw error;
+    } finally {
+      this.#saving = false;
+    }
   }
 
   reset(): void {

@@ -12,7 +12,15 @@ import type { BootFiles } from "./boot-files.ts";
 import type { VmSpec } from "./vm-spec.ts";
 
 /** Names in a VM's folder. */
-export const VM_FILES = { socket: "control", exit: "exit.json", log: "console.log", errors: "process.log" } as const;
+export const VM_FILES = {
+  socket: "control",
+  exit: "exit.json",
+  log: "console.log",
+  errors: "process.log",
+  /** A whole saved state, and one that is being written. */
+  saved: "saved",
+  saving: "saving",
+} as const;
 const ERROR_BYTES = 64 * 1024;
 /** V8 would keep a copy of its built-in functions near the code it makes, 2 MiB for each thread of JavaScript. */
 const MEMORY_FLAGS = ["--no-short-builtin-calls"];
@@ -41,6 +49,8 @@ export interface SpawnOptions {
   /** Of the pool. */
   readonly processors: readonly number[];
   readonly budget: number | null;
+  /** Whether to go on with the saved state. */
+  readonly restore: boolean;
   /** Folder of the VM's program; see vm-program.ts. */
   readonly program: string;
 }
@@ -73,6 +83,8 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       listen: walls.launcher ? { fd: LISTEN_FD } : { path: join(folder, VM_FILES.socket) },
       exitFd: hand(open(join(folder, VM_FILES.exit), "w")),
       logFd: hand(open(join(folder, VM_FILES.log), openFlags(join(folder, VM_FILES.log)))),
+      saveFd: hand(open(join(folder, VM_FILES.saving), "w")),
+      savedFd: options.restore ? hand(open(join(folder, VM_FILES.saved), "r")) : null,
       kernelFd: hand(open(boot.kernel, "r")),
       initrdFd: boot.initrd === null ? null : hand(open(boot.initrd, "r")),
       modules: boot.modules.map(({ path, commandLine }) => ({ fd: hand(open(path, "r")), commandLine })),

@@ -1,12 +1,16 @@
 /** Saved states in a test: kept in memory, and gone on with by another VM of this process. */
 
 import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openFileDisk } from "../../src/backends/file-disk.ts";
 import { restoreNodeVm } from "../../src/fleet/node-vm.ts";
 import { ZSTD_CODEC } from "../../src/fleet/saved-file.ts";
 import { openState } from "../../src/machine/saved-state/manifest.ts";
-import type { StateSource } from "../../src/machine/saved-state/state-file.ts";
+import type { StateCodec, StateSource } from "../../src/machine/saved-state/state-file.ts";
 import { ImageStore } from "../../src/images/store.ts";
-import type { EngineName, Vm } from "../../src/machine/vm-contract.ts";
+import type { Disk, EngineName, Vm } from "../../src/machine/vm-contract.ts";
 import { ENGINE, Guest, MIB } from "./guest.ts";
 
 /** The whole state of a VM, which is left paused. */
@@ -40,58 +44,98 @@ export function sourceOf(bytes: Uint8Array): StateSource {
 }
 
 /** A VM, not yet started, that goes on from `bytes`. */
-export async function restoredVm(bytes: Uint8Array, engine: EngineName = ENGINE): Promise<Vm> {
-  return restoreNodeVm({ saved: await openState(sourceOf(bytes), [ZSTD_CODEC]), engine });
+export async function restoredVm(
+  bytes: Uint8Array,
+  engine: EngineName = ENGINE,
+  disks: readonly Disk[] = [],
+): Promise<Vm> {
+  return restoreNodeVm({ saved: await openState(sourceOf(bytes), [ZSTD_CODEC]), engine, disks });
 }
 
 const PROMPT = /root@debian:[^\n]*# /;
-/** Enough for some after the last move. */
-const ROUNDS = 40;
-/** Lines of two parts, so that most moves happen within a line; a timer beside; and what is typed ahead. */
+const BLOCK_BYTES = 65536;
+const BLOCKS = 32;
+/** What the disk's first bytes say when the work is to end. */
+const STOP = "stop";
+/**
+ * Lines of two parts, so that most moves happen within a line; a write to the disk in each round; a timer beside; and
+ * what is typed ahead. The shell looks at the disk itself, whose first block is the host's to write.
+ */
 const WORK = [
   "stty -echo; dmesg -n 1",
   "{ (sleep 2; echo timer $(cut -d. -f1 /proc/uptime) > /tmp/timer) & }",
-  `i=0; while [ $i -lt ${ROUNDS} ]; do printf 'round %s ' $i`,
-  "dd if=/bin/busybox bs=64k count=4 2>/dev/null | md5sum; i=$((i + 1)); done; cat /tmp/timer; echo end",
+  `i=0; until [ "$(dd if=/dev/vda bs=4 count=1 2>/dev/null)" = ${STOP} ]; do printf 'round %s ' $i`,
+  "dd if=/bin/busybox bs=64k count=4 2>/dev/null | md5sum",
+  `dd if=/bin/busybox of=/dev/vda bs=64k count=1 seek=$((1 + i % ${BLOCKS})) conv=notrunc,fsync 2>/dev/null`,
+  "echo 1 > /proc/sys/vm/drop_caches; i=$((i + 1)); done; cat /tmp/timer; echo end",
 ].join("; ");
 
-/** Runs work in a Debian guest, moves it to one VM after another meanwhile, and looks at all that it printed. */
-export async function moveGuest(route: readonly EngineName[]): Promise<void> {
+export interface MoveOptions {
+  readonly codec?: StateCodec;
+  /** Called after each move. */
+  readonly moved?: (moves: number) => void;
+}
+
+/** Runs work in a Debian guest, moves it to one VM after another meanwhile, and looks at all that it did. */
+export async function moveGuest(route: readonly EngineName[], { codec, moved }: MoveOptions = {}): Promise<void> {
   const count = route.length;
   const image = await new ImageStore().open("debian");
   const commandLine = `${image.commandLine} quiet`;
-  await using guest = await Guest.start({ memoryBytes: 128 * MIB, ...image, commandLine });
-  await guest.expect(PROMPT);
-  guest.type(`${WORK}\n`);
-  await guest.expect(/round 1 /);
-  for (const [move, engine] of route.entries()) {
-    guest.type(`echo typed ${move}\n`);
-    const before = guest.vm.stats().guestNanoseconds;
-    await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm), engine));
-    const after = guest.vm.stats().guestNanoseconds;
-    assert.ok(after >= before, `the guest's clock went from ${before} to ${after}`);
-    await guest.expect(/round \d+ /);
+  const directory = mkdtempSync(join(tmpdir(), "isola-moves-"));
+  const path = join(directory, "disk.raw");
+  try {
+    await using disk = await openFileDisk({ path, sizeBytes: BLOCK_BYTES * (BLOCKS + 1) });
+    await using guest = await Guest.start({ memoryBytes: 96 * MIB, ...image, commandLine, disks: [disk] });
+    await guest.expect(PROMPT);
+    guest.type(`${WORK}\n`);
+    await guest.expect(/round 1 /);
+    for (const [move, engine] of route.entries()) {
+      guest.type(`echo typed ${move}\n`);
+      const before = guest.vm.stats().guestNanoseconds;
+      await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm, codec), engine, [disk]));
+      const after = guest.vm.stats().guestNanoseconds;
+      assert.ok(after >= before, `the guest's clock went from ${before} to ${after}`);
+      await guest.expect(/round \d+ /);
+      moved?.(move + 1);
+    }
+    writeFileSync(path, STOP, { flag: "r+" });
+    await guest.expect(/\nend\r\n/);
+    await guest.expect(new RegExp(`typed ${count - 1}\r\n`));
+    guest.type("cat /proc/uptime; stty echo; poweroff\n");
+    assert.deepEqual(await guest.end(), { kind: "power-off" });
+    const rounds = check(guest.text, count);
+    checkDisk(readFileSync(path), rounds);
+  } finally {
+    rmSync(directory, { recursive: true });
   }
-  await guest.expect(/\nend\r\n/, 600);
-  await guest.expect(new RegExp(`typed ${count - 1}\r\n`));
-  guest.type("cat /proc/uptime; stty echo; poweroff\n");
-  assert.deepEqual(await guest.end(), { kind: "power-off" });
-  check(guest.text, count);
 }
 
-function check(text: string, count: number): void {
+/** What was printed: every line once and whole. Gives the number of rounds. */
+function check(text: string, count: number): number {
   assert.doesNotMatch(text, /(BUG|WARNING|Oops|segfault|traps|rcu[^\n]*stall|clocksource[^\n]*unstable):?/);
   const timers = text.match(/^timer \d+\r$/gm);
   assert.equal(timers?.length, 1);
   const rounds = [...text.matchAll(/round (\d+) ([0-9a-f]{32}) {2}-\r\n/g)];
   assert.deepEqual(
     rounds.map(([, number]) => Number(number)),
-    Array.from({ length: ROUNDS }, (_, number) => number),
+    Array.from(rounds, (_, number) => number),
   );
+  assert.equal(text.match(/round /g)?.length, rounds.length, "a round's line is broken");
   assert.equal(new Set(rounds.map(([, , sum]) => sum)).size, 1);
   const typed = [...text.matchAll(/^(?:root@debian:[^\n]*# )?typed (\d+)\r$/gm)].map(([, number]) => Number(number));
   assert.deepEqual(
     typed,
     Array.from({ length: count }, (_, number) => number),
   );
+  return rounds.length;
+}
+
+/** What was written: the same block in each place that a round came to, nothing in the others. */
+function checkDisk(disk: Buffer, rounds: number): void {
+  const block = (index: number): Buffer => disk.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+  assert.ok(!block(1).equals(Buffer.alloc(BLOCK_BYTES)));
+  for (let index = 1; index <= BLOCKS; index++) {
+    const wanted = index <= rounds ? block(1) : Buffer.alloc(BLOCK_BYTES);
+    assert.ok(block(index).equals(wanted), `block ${index} after ${rounds} rounds`);
+  }
 }

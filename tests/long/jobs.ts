@@ -114,6 +114,16 @@ export const LONG_JOBS: readonly LongJob[] = [
     missing: () => undefined,
   },
   {
+    name: "save-cycles",
+    about: "saves and restores of one Debian guest at work: checksums, a timer, disk writes, half-printed lines",
+    target: 200,
+    chunk: 200,
+    slice: 5,
+    limitSeconds: 3600,
+    args: (seed, count) => ["tests/guests/save-cycles/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
+  {
     name: "nested-kvm",
     about: "32-bit guests, Memtest86+, two processors, two guests at once on KVM, in a host that QEMU emulates",
     target: 1,

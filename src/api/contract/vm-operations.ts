@@ -114,9 +114,10 @@ export const vmOperations = {
     method: "post",
     path: "/api/v1/vms/{vm}/start",
     tag,
-    summary: "Power a VM on; answers once it runs",
+    summary: "Power a VM on, or go on with its saved state; answers once it runs",
     scope: "operate",
     params: target,
+    query: z.object({ cold: truth.default(false).describe("drop a saved state and boot") }),
     status: 200,
     response: vmStatusSchema,
     problems: [...lifecycle, "start-failed", ...admission],
@@ -126,6 +127,17 @@ export const vmOperations = {
     path: "/api/v1/vms/{vm}/pause",
     tag,
     summary: "Let a VM's time stand still",
+    scope: "operate",
+    params: target,
+    status: 200,
+    response: vmStatusSchema,
+    problems: lifecycle,
+  }),
+  saveVm: operation({
+    method: "post",
+    path: "/api/v1/vms/{vm}/save",
+    tag,
+    summary: "Save a VM's whole state and switch it off; the next start goes on with it",
     scope: "operate",
     params: target,
     status: 200,
@@ -260,7 +272,7 @@ const onVm = { vm: target.shape.vm };
 
 /** What may be asked for without waiting for its end. */
 export const newOperationSchema = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.enum(["start", "pause", "resume", "reset", "kill"]), ...onVm }),
+  z.strictObject({ kind: z.enum(["start", "pause", "resume", "save", "reset", "kill"]), ...onVm }),
   z.strictObject({ kind: z.literal("stop"), ...onVm, graceSeconds: graceSeconds.optional() }),
   z.strictObject({ kind: z.literal("remove"), ...onVm, force: z.boolean().default(false) }),
 ]);

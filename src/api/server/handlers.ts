@@ -124,8 +124,10 @@ export const handlers: Handlers = {
     await dependencies.fleet.remove(await tenant.idOf(params.vm), { actor: caller.who, force: query.force });
     return undefined;
   },
-  startVm: async ({ tenant, dependencies, params, caller }) =>
-    await dependencies.fleet.start(await tenant.idOf(params.vm), { actor: caller.who }),
+  startVm: async ({ tenant, dependencies, params, query: { cold }, caller }) =>
+    await dependencies.fleet.start(await tenant.idOf(params.vm), { actor: caller.who, cold }),
+  saveVm: async ({ tenant, dependencies, params, caller }) =>
+    await dependencies.fleet.save(await tenant.idOf(params.vm), { actor: caller.who }),
   pauseVm: async ({ tenant, dependencies, params, caller }) =>
     await dependencies.fleet.pause(await tenant.idOf(params.vm), { actor: caller.who }),
   resumeVm: async ({ tenant, dependencies, params, caller }) =>

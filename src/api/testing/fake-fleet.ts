@@ -249,6 +249,7 @@ export class FakeFleet implements Fleet {
       started: null,
       uptimeSeconds: 0,
       exit: null,
+      saved: false,
       restarts: 0,
       memory: { asked: spec.memoryBytes, granted: spec.memoryBytes, used: 0 },
       cpu: { ...none, seconds: 0 },
@@ -264,6 +265,7 @@ export class FakeFleet implements Fleet {
   start = (vm: string, action?: Action): Promise<VmStatus> =>
     this.#operate(vm, "start", action, (found) => {
       this.#enter(found, "running");
+      found.status.saved = false;
       this.print(found.status.id, `booting ${found.status.name}\r\n`);
     });
   pause = (vm: string, action?: Action): Promise<VmStatus> =>
@@ -272,6 +274,11 @@ export class FakeFleet implements Fleet {
     this.#operate(vm, "resume", action, (found) => this.#enter(found, "running"));
   reset = (vm: string, action?: Action): Promise<VmStatus> =>
     this.#operate(vm, "reset", action, (found) => this.emit("vm.reset", found.status));
+  save = (vm: string, action?: Action): Promise<VmStatus> =>
+    this.#operate(vm, "save", action, (found) => {
+      this.#off(found);
+      found.status.saved = true;
+    });
   stop = (vm: string, action?: Action): Promise<VmStatus> =>
     this.#operate(vm, "stop", action, (found) => this.#off(found));
   kill = (vm: string, action?: Action): Promise<VmStatus> =>

@@ -59,7 +59,7 @@ async function create(remote: Remote, image: string | undefined, flags: CreateFl
 /** A command that does one thing to each VM it is given, and prints their names. */
 function lifecycle(
   define: Define,
-  kind: "start" | "pause" | "resume" | "reset" | "kill",
+  kind: "start" | "pause" | "resume" | "save" | "reset" | "kill",
   description: string,
   more: string,
 ): Command {
@@ -79,20 +79,25 @@ export function addVmCommands(define: Define): void {
     .action(define.run((remote, [image], flags: CreateFlags) => create(remote, image as string | undefined, flags)));
 
   const kinds = [
-    ["start", "power VMs on", "isola start web db && isola console web"],
+    ["start", "power VMs on, or go on with their saved state", "isola start web db && isola console web"],
     ["pause", "let VMs' time stand still; their memory stays", "isola pause web && isola resume web"],
     ["resume", "let paused VMs go on", "isola resume web db"],
+    ["save", "save VMs' whole state and switch them off; start goes on with it", "isola save web && isola start web"],
     ["reset", "press VMs' reset button", "isola reset web db"],
     ["kill", "pull VMs' plug: what the guest has not written is lost", "isola kill web db"],
   ] as const;
   for (const [kind, description, example] of kinds) {
     const command = lifecycle(define, kind, description, example);
-    if (kind === "start") command.option("-a, --attach", "go on with the console of the first");
+    if (kind === "start") {
+      command.option("-a, --attach", "go on with the console of the first");
+      command.option("--cold", "drop a saved state, and boot");
+    }
     command.action(
-      define.run(async (remote, [names], flags: { attach?: boolean }) => {
+      define.run(async (remote, [names], flags: { attach?: boolean; cold?: boolean }) => {
         const vms: unknown[] = [];
         const outcome = await remote.each(names as string[], async (vm) => {
-          const status = await remote.operate({ kind, vm });
+          const cold = kind === "start" && flags.cold === true;
+          const status = cold ? await remote.api.startVm({ vm, query: { cold } }) : await remote.operate({ kind, vm });
           if (remote.json) vms.push(status);
           else if (flags.attach !== true) remote.print(vm);
         });
