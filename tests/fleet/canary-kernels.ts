@@ -16,7 +16,7 @@ const LARGE_PAGE_BYTES = 2 * MIB;
 const TABLE = 3;
 const LARGE = 0x83;
 
-function kernel(build: (asm: Assembler) => void): Uint8Array {
+export function kernel(build: (asm: Assembler) => void): Uint8Array {
   const asm = new Assembler({ bits: 64, origin: BigInt(ENTRY) });
   build(asm);
   return elfOf({ entry: ENTRY, segments: [{ physical: ENTRY, contents: asm.finish() }] });
@@ -52,7 +52,7 @@ export function markingKernel(ramBytes: number): Uint8Array {
 }
 
 /** Maps physical memory to `limit`, a multiple of 1 GiB, one to one. */
-function mapAll(asm: Assembler, limit: number): void {
+export function mapAll(asm: Assembler, limit: number): void {
   const [directories, directory] = [TABLES + PAGE_BYTES, TABLES + 2 * PAGE_BYTES];
   asm
     .mov("rdi", BigInt(TABLES))

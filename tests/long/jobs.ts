@@ -155,6 +155,17 @@ export const LONG_JOBS: readonly LongJob[] = [
     missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
   },
   {
+    name: "fleet-neighbours",
+    about:
+      "rounds of a VM beside five hostile ones: its checksums, its work and its console's answers stay as they were",
+    target: 1,
+    chunk: 1,
+    slice: 0,
+    limitSeconds: 1800,
+    args: () => ["tests/long/fleet/neighbours.ts"],
+    missing: () => (process.platform === "linux" ? undefined : "it needs Linux, for its /proc"),
+  },
+  {
     name: "fleet-fairness",
     about:
       "rounds of VMs in a pool of one processor: weights 1:1, 1:2, 1:8 and caps of 10, 25, 50 % within 3 % over 30 s",
