@@ -8,6 +8,7 @@ import { IsolaError } from "../src/base/errors.ts";
 import { densityReport, measureDensity } from "./density.ts";
 import { hostFacts } from "./host.ts";
 import type { StoredImage } from "../src/images/store.ts";
+import { kvmReport, measureKvm } from "./kvm-cost.ts";
 import { isolaMachine, openImage, PROGRAMS_MEMORY_MIB, qemuMachine } from "./machines.ts";
 import { measure } from "./measure.ts";
 import { type BenchOptions, readOptions, USAGE } from "./options.ts";
@@ -53,6 +54,16 @@ async function main(): Promise<void> {
       `commit ${host.commit}, Node ${host.node}, ${host.cores} x ${host.processor}\n${densityReport(density)}`,
     );
     if (options.parts.size === 1 && options.programs.size === 0) return;
+  }
+  if (options.parts.has("kvm")) {
+    const alone = options.parts.size === 1 && options.programs.size === 0;
+    try {
+      process.stdout.write(kvmReport(measureKvm(ROOT, options.rounds, (line) => console.error(line))));
+    } catch (error) {
+      if (alone || !(error instanceof IsolaError)) throw error;
+      console.error(`left out: ${error.message}`);
+    }
+    if (alone) return;
   }
   const image = await openImage();
   const say = (line: string): void => console.error(line);

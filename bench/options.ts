@@ -6,7 +6,7 @@ import { parseSize } from "../src/base/size.ts";
 import { QEMU_CPU } from "./machines.ts";
 import { GROUPS } from "./programs.ts";
 
-export const PARTS = ["boot", "resident", "idle", "density"] as const;
+export const PARTS = ["boot", "resident", "idle", "density", "kvm"] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface BenchOptions {
@@ -46,6 +46,7 @@ prints a checksum, which must be what it prints on the host itself.
                      resident  resident size at the prompt of a 256 MiB guest
                      idle      CPU time over 10 s at the prompt
                      density   idle Debian VMs of 96 MiB on one server: memory beyond the guest's, processor time
+                     kvm       on the host's /dev/kvm, beside C: a loop in ring 3, an exit to a port and back
                      ${GROUPS.join(", ")}
                                programs in a guest of 512 MiB
   --compiler C     isola's --compiler (default on)

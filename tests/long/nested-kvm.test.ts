@@ -10,6 +10,15 @@ test("32-bit Debian, a Multiboot kernel and Memtest86+ pass on KVM", async () =>
   await nestedPasses({ command, images, seconds: 600 });
 });
 
+test("a Debian guest moves between KVM and the portable engine in the middle of its work", async () => {
+  await nestedPasses({
+    command: [...NESTED_TEST, "tests/nested/moves.test.js"],
+    images: ["debian"],
+    environment: { ISOLA_TEST_PATIENCE: "600" },
+    seconds: 1800,
+  });
+});
+
 test("auto is KVM here; two processors, two guests at once, pause, a failure of KVM", async () => {
   await nestedPasses({
     command: [...NESTED_TEST, "tests/nested/kvm.test.js"],
