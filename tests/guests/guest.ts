@@ -72,7 +72,7 @@ export class Guest extends Console {
     await this.#run(made);
   }
 
-  static async start(options: Omit<VmOptions, "engine">): Promise<Guest> {
+  static async start(options: Omit<VmOptions, "engine"> & { readonly engine?: EngineName }): Promise<Guest> {
     const compiler = COMPILER === undefined ? {} : { compileAfter: parseCompiler(COMPILER) };
     const guest = new Guest({ engine: ENGINE, ...compiler, ...options });
     await guest.#run(guest.vm);

@@ -7,10 +7,14 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { echoProgram } from "./echo-program.ts";
 import { ENGINE, GuestProcess } from "./guest.ts";
-import { moveGuest } from "./saved-guest.ts";
+import { moveGuest, moveTicks } from "./saved-guest.ts";
 
 test("a Debian guest moves from VM to VM in the middle of its work: nothing is lost, nothing comes twice", async () => {
   await moveGuest([ENGINE, ENGINE, ENGINE, ENGINE]);
+});
+
+test("a program that lives by the timer's interrupts goes on with the next letter after each move", async () => {
+  await moveTicks(ENGINE, [ENGINE, ENGINE, ENGINE]);
 });
 
 test("isola run saves to a file on SIGUSR2, and isola restore goes on with it, as often as one likes", async () => {

@@ -12,6 +12,7 @@ import type { StateCodec, StateSource } from "../../src/machine/saved-state/stat
 import { ImageStore } from "../../src/images/store.ts";
 import type { Disk, EngineName, Vm } from "../../src/machine/vm-contract.ts";
 import { ENGINE, Guest, MIB } from "./guest.ts";
+import { tickProgram } from "./tick-program.ts";
 
 /** The whole state of a VM, which is left paused. */
 export async function savedBytes(vm: Vm, codec = ZSTD_CODEC): Promise<Uint8Array> {
@@ -50,6 +51,21 @@ export async function restoredVm(
   disks: readonly Disk[] = [],
 ): Promise<Vm> {
   return restoreNodeVm({ saved: await openState(sourceOf(bytes), [ZSTD_CODEC]), engine, disks });
+}
+
+/** Moves a small program that lives by interrupts (tick-program.ts): its letters follow each other all the way. */
+export async function moveTicks(first: EngineName, route: readonly EngineName[]): Promise<void> {
+  const options = { memoryBytes: 16 * MIB, kernel: tickProgram(), commandLine: "", engine: first };
+  await using guest = await Guest.start(options);
+  await guest.expect(/abc/);
+  for (const engine of route) {
+    await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm), engine));
+    const { length } = guest.text;
+    await guest.expect(/[a-z]{4}/);
+    assert.ok(guest.text.length >= length + 4);
+  }
+  const wanted = Array.from(guest.text, (_, number) => String.fromCharCode(97 + (number % 26))).join("");
+  assert.equal(guest.text, wanted);
 }
 
 const PROMPT = /root@debian:[^\n]*# /;
