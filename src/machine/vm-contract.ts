@@ -19,7 +19,7 @@ export { DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenLines, scre
 export type { DebugExitConfig, FwCfgFile, TextScreen };
 
 /** A place in the guest's code is best compiled when it has been executed so often. */
-export const COMPILE_AFTER = 16_000;
+export const COMPILE_AFTER = 32_000;
 
 /** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
 export const MOST_CPUS = 254;
