@@ -1,39 +1,61 @@
 /**
  * The API under load: `node bench/api-load.ts [--rate 1000] [--seconds 10] [--server unix:/PATH]`. Mixed reads at a fixed
  * rate, sent when they are due whether or not earlier ones are answered, so that a slow answer cannot hide by slowing the
- * questions; meanwhile consoles are watched. Without --server it serves a fleet in memory with 20 VMs in a process of its
- * own. Prints one line of JSON; latencies are in milliseconds from when a request was due.
+ * questions; meanwhile consoles are watched. Without --server it serves 20 running VMs of its own, tiny guests that print
+ * numbered lines, in a process of its own. Prints one line of JSON; latencies are in milliseconds from when a request was
+ * due, `serverCpuMs` is the server's processor time for a request.
  */
 
-import { fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type Connection, connectTo } from "../src/api/node/connect.ts";
-import { serveFakeFleet } from "../src/api/testing/served-fleet.ts";
+import { serveFleet } from "../src/cli/remote/serve.ts";
+import { openFleet } from "../src/fleet/fleet-server.ts";
+import { printingKernel } from "./printing-kernel.ts";
 
 const VMS = 20;
 const CONSOLES = 20;
-/** How often each guest of the fleet in memory prints a line, in milliseconds. */
-const PRINT_MS = 50;
+/** Of a processor, for each guest. */
+const CAP_PERCENT = 1;
 
-/** The server's process: a fleet in memory whose guests print a numbered line each, again and again. */
-async function serveInMemory(): Promise<void> {
-  const served = await serveFakeFleet();
+/** The server's process: VMs whose guests print a numbered line each, again and again. */
+async function serve(): Promise<void> {
+  const stateFolder = mkdtempSync(join(tmpdir(), "isola-api-load-"));
+  const kernel = join(stateFolder, "kernel");
+  writeFileSync(kernel, printingKernel());
+  const fleet = await openFleet({ stateFolder });
   for (let index = 0; index < VMS; index += 1) {
-    const vm = `vm${index}`;
-    await served.local.api.createVm({ body: { name: vm, image: "debian", memoryBytes: "96M" } });
-    await served.local.api.startVm({ vm });
-    let line = 0;
-    setInterval(() => {
-      served.fleet.print(vm, `line ${line}\n`);
-      line += 1;
-    }, PRINT_MS);
+    const name = `vm${index}`;
+    const disks = [{ name: "data", sizeBytes: "1M" }];
+    await fleet.create({ name, kernel, memoryBytes: "4M", engine: "wasm", disks, cpu: { capPercent: CAP_PERCENT } });
+    await fleet.start(name);
   }
-  process.send?.(served.server.socketPath);
+  const socketPath = join(stateFolder, "isola.sock");
+  const quiet = (): void => undefined;
+  const server = await serveFleet(fleet, { stateFolder, socketPath, version: "0", log: quiet, shutDown: quiet });
+  process.on("message", () => process.send?.(process.cpuUsage()));
   process.once("disconnect", () => {
-    void served.close().then(() => process.exit(0));
+    void (async () => {
+      for (const { id } of await fleet.list()) await fleet.kill(id);
+      await server.close();
+      rmSync(stateFolder, { recursive: true, force: true });
+      process.exit(0);
+    })();
   });
+  process.send?.(socketPath);
+}
+
+/** Processor time of the server's process so far, ms. */
+async function serverCpuMs(child: ChildProcess): Promise<number> {
+  const answer = once(child, "message");
+  child.send("cpu");
+  const [{ user, system }] = (await answer) as [NodeJS.CpuUsage];
+  return (user + system) / 1000;
 }
 
 function percentile(sorted: readonly number[], part: number): number {
@@ -151,15 +173,18 @@ async function main(): Promise<void> {
     },
   });
   if (values.serve) {
-    await serveInMemory();
+    await serve();
     return;
   }
   const child = values.server === undefined ? fork(import.meta.filename, ["--serve"]) : undefined;
   const socketPath =
     child === undefined ? (values.server ?? "").replace(/^unix:/, "") : String((await once(child, "message"))[0]);
   const connection = connectTo({ socketPath });
+  const before = child && (await serverCpuMs(child));
   const figures = await load(connection, Number(values.rate), Number(values.seconds));
-  console.log(JSON.stringify(figures));
+  const used = child === undefined ? undefined : (await serverCpuMs(child)) - (before ?? 0);
+  const perRequest = used && Number((used / (Number(values.rate) * Number(values.seconds))).toFixed(3));
+  console.log(JSON.stringify({ ...figures, ...(perRequest === undefined ? {} : { serverCpuMs: perRequest }) }));
   connection.close();
   child?.disconnect();
 }

@@ -6,7 +6,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { type Capacity, diskBytes, limitBytes, processBytes, reservedBytes } from "./admission.ts";
 import type { Walls } from "./confinement.ts";
 import type { CpuPool, HostInventory, VmStatus } from "./contract.ts";
-import { engines, fileSystem, hostMemory, hostNames, residentBytes } from "./host-facts.ts";
+import { engines, fileSystem, hostMemory, hostNames, Measured, residentBytes } from "./host-facts.ts";
 import { ACTIVE_STATES, type VmState } from "./lifecycle.ts";
 import type { VmRecord } from "./record.ts";
 import { PERCENT_PER_PROCESSOR, type VmSpec } from "./vm-spec.ts";
@@ -19,15 +19,11 @@ const BLOCK_BYTES = 512;
 /** A use is shown for so long after it was measured, in ms: an idle VM tells of itself every five seconds. */
 const FRESH_MS = 6000;
 
+const held = new Measured((path: string) => (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * BLOCK_BYTES);
+
 /** Bytes that the pool holds of a VM's disks. */
 export function diskUse(folder: string, spec: VmSpec): number {
-  return spec.disks.reduce((sum, { name }) => {
-    try {
-      return sum + statSync(diskPath(folder, name)).blocks * BLOCK_BYTES;
-    } catch {
-      return sum;
-    }
-  }, 0);
+  return spec.disks.reduce((sum, { name }) => sum + held.of(diskPath(folder, name)), 0);
 }
 
 export function usedPercent(run: VmRun | undefined): number {

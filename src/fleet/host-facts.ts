@@ -47,10 +47,35 @@ export function busyMs(): number {
 /** Names this boot of the host: process ids of another one mean nothing. */
 export const bootId = (): string => read("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
 
-/** Resident bytes of a process; 0 where it is gone. */
-export function residentBytes(pid: number): number {
-  return Number(read(`/proc/${pid}/statm`)?.split(" ")[1] ?? 0) * PAGE_BYTES;
+/** For how long a figure that costs system calls is told again, in ms: many callers ask for the same VMs. */
+const FRESH_MS = 250;
+/** Figures kept at the most; beyond, all are measured anew. */
+const MOST_KEPT = 10_000;
+
+/** Measures what `key` names with `measure`, several times a second at the most. */
+export class Measured<Key> {
+  readonly #kept = new Map<Key, { readonly at: number; readonly value: number }>();
+  readonly #measure: (key: Key) => number;
+
+  constructor(measure: (key: Key) => number) {
+    this.#measure = measure;
+  }
+
+  of(key: Key): number {
+    const now = performance.now();
+    const kept = this.#kept.get(key);
+    if (kept !== undefined && now - kept.at < FRESH_MS) return kept.value;
+    if (this.#kept.size >= MOST_KEPT) this.#kept.clear();
+    const value = this.#measure(key);
+    this.#kept.set(key, { at: now, value });
+    return value;
+  }
 }
+
+const resident = new Measured((pid: number) => Number(read(`/proc/${pid}/statm`)?.split(" ")[1] ?? 0) * PAGE_BYTES);
+
+/** Resident bytes of a process; 0 where it is gone. */
+export const residentBytes = (pid: number): number => resident.of(pid);
 
 /** Milliseconds for which threads of a process were ready and had no processor. [linux sched-stats.rst, schedstat] */
 export function waitedMs(pid: number): number {

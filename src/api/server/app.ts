@@ -122,6 +122,14 @@ async function check(
   return { params: parts["path"], query: parts["query"] ?? {}, body: parts["body"] };
 }
 
+/** What answers hold that are one piece of text. */
+const texts = new WeakMap<Response, string>();
+
+/** The whole body of `response` where it is known: it need not be read from a stream again. */
+export function textOf(response: Response): string | undefined {
+  return texts.get(response);
+}
+
 function answer(operation: Operation, result: unknown): Response {
   const { status, media } = operation;
   if (media !== undefined) {
@@ -132,10 +140,13 @@ function answer(operation: Operation, result: unknown): Response {
     });
   }
   if (operation.response === undefined) return new Response(null, { status });
-  return new Response(JSON.stringify(result), {
+  const text = JSON.stringify(result);
+  const response = new Response(text, {
     status,
     headers: { "content-type": "application/json", "cache-control": "no-store" },
   });
+  texts.set(response, text);
+  return response;
 }
 
 /** Where what was made is to be found. [RFC 9110 §10.2.2] */

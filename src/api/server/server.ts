@@ -6,9 +6,10 @@ import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, connect } from "node:net";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { getRequestListener } from "@hono/node-server";
+import { getRequestListener, type Http2Bindings, type HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { IsolaError } from "../../base/errors.ts";
-import { type AppOptions, BODY_LIMIT_BYTES, createApp, type IsolaApp } from "./app.ts";
+import { type AppOptions, BODY_LIMIT_BYTES, createApp, type IsolaApp, textOf } from "./app.ts";
 import { ConsoleSockets } from "./console-sockets.ts";
 
 /** A Unix socket's path, in bytes, without the final zero. [unix(7): sun_path] */
@@ -125,7 +126,19 @@ function makeListener(app: IsolaApp, consoles: ConsoleSockets, local: boolean, t
     local,
     address: local ? "unix" : (incoming.socket.remoteAddress ?? "unknown"),
   });
-  const handle = getRequestListener((request, env) => app.fetch(request, bindings(env.incoming as IncomingMessage)), {
+  const answer = async (request: Request, env: HttpBindings | Http2Bindings): Promise<Response> => {
+    const { incoming, outgoing } = env as HttpBindings;
+    const response = await app.fetch(request, bindings(incoming));
+    const text = textOf(response);
+    if (text === undefined || outgoing.headersSent || outgoing.destroyed) return response;
+    outgoing.writeHead(response.status, {
+      ...Object.fromEntries(response.headers),
+      "content-length": Buffer.byteLength(text),
+    });
+    outgoing.end(text);
+    return RESPONSE_ALREADY_SENT;
+  };
+  const handle = getRequestListener(answer, {
     overrideGlobalObjects: false,
     // It would read on for a while, to keep the connection.
     autoCleanupIncoming: false,
