@@ -183,7 +183,8 @@ async function main(): Promise<void> {
   const before = child && (await serverCpuMs(child));
   const figures = await load(connection, Number(values.rate), Number(values.seconds));
   const used = child === undefined ? undefined : (await serverCpuMs(child)) - (before ?? 0);
-  const perRequest = used && Number((used / (Number(values.rate) * Number(values.seconds))).toFixed(3));
+  const perRequest =
+    used === undefined ? undefined : Number((used / (Number(values.rate) * Number(values.seconds))).toFixed(3));
   console.log(JSON.stringify({ ...figures, ...(perRequest === undefined ? {} : { serverCpuMs: perRequest }) }));
   connection.close();
   child?.disconnect();
