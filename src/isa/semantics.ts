@@ -163,14 +163,14 @@ export class Semantics extends Builder {
     return address;
   }
   /** Limit and rights of the segment that an address was formed by [SDM 3 §5.3, §5.5]: #GP(0), or #SS(0) for SS. */
-  #checkSegment(address: Value, bits: Bits, write: boolean): void {
+  #checkSegment(address: Value, bytes: number, write: boolean): void {
     const segment = this.#segments.get(address);
     if (segment === undefined) return;
     const offset = this.sub(address, this.state(segmentField(segment, "base").offset, 64));
     this.call("checkSegment", [
       this.i32(SEGMENTS.indexOf(segment)),
       this.op("i32.wrap_i64", offset),
-      this.i32(bits / 8),
+      this.i32(bytes),
       this.i32(write ? 1 : 0),
     ]);
   }
@@ -183,13 +183,13 @@ export class Semantics extends Builder {
 
   /** Loads from a linear address (i64). Narrow values are zero-extended. */
   load(address: Value, bits: Bits, alignment = bits / 8): Value {
-    this.#checkSegment(address, bits, false);
+    this.#checkSegment(address, bits / 8, false);
     this.checkAlignment(address, alignment);
     return this.#load(address, bits, "read", false);
   }
   /** Loads checked for writing, for a later `store` through it. */
   loadForWrite(address: Value, bits: Bits, alignment = bits / 8): Value {
-    this.#checkSegment(address, bits, true);
+    this.#checkSegment(address, bits / 8, true);
     this.checkAlignment(address, alignment);
     return this.#load(address, bits, "write", false);
   }
@@ -202,7 +202,7 @@ export class Semantics extends Builder {
   }
   store(address: Value, bits: Bits, value: Value, through?: Value, alignment = bits / 8): void {
     if (through === undefined) {
-      this.#checkSegment(address, bits, true);
+      this.#checkSegment(address, bits / 8, true);
       this.checkAlignment(address, alignment);
     }
     this.use(address);
@@ -227,14 +227,18 @@ export class Semantics extends Builder {
   requireAligned(address: Value, bytes: number): void {
     this.#refuseMisaligned(address, bytes, EXCEPTION.GP);
   }
+  /** Segment's limit and rights for a whole operand of `bytes` at an address that `address` gave, before any of it moves. */
+  requireSegment(address: Value, bytes: number, write: boolean): void {
+    this.#checkSegment(address, bytes, write);
+  }
   /** #AC(0) where alignment is checked and a linear address is no multiple of `bytes`: before #PF. */
   checkAlignment(address: Value, bytes: number): void {
     if (this.context.alignment && bytes > 1) this.#refuseMisaligned(address, bytes, EXCEPTION.AC);
   }
-  /** An address that is not canonical is left to the access itself, which knows #SS from #GP. */
+  /** #GP comes before all else; with #AC an address that is not canonical is left to the access, which knows its #SS. */
   #refuseMisaligned(address: Value, bytes: number, vector: number): void {
     this.when(this.and(this.op("i32.wrap_i64", address), bytes - 1), () => {
-      if (this.context.long) this.faultWhen(this.#isCanonical(address), vector, 0);
+      if (this.context.long && vector === EXCEPTION.AC) this.faultWhen(this.#isCanonical(address), vector, 0);
       else this.fault(vector, 0);
     });
   }

@@ -25,6 +25,8 @@ const STATE_IMAGE = /^FX(SAVE|RSTOR)$/;
 const DEFINES_FLAGS = /^(ADD|SUB|CMP|ADC|SBB|NEG|XADD|CMPXCHG|U?COMIS[SD]|POPCNT)$/;
 /** Which flags an instruction reads; by name, the first that matches. */
 const READS: readonly (readonly [RegExp, number])[] = [
+  [/^AA[AS]$/, AF],
+  [/^DA[AS]$/, AF | CF],
   [/^(ADC|ADCX|SBB|RCL|RCR|CMC|SALC)$/, CF],
   [/^ADOX$/, OF],
   [/^(J|SET|CMOV)(N?[OBZSP]|N?BE|N?L|N?LE|N?C|N?AE?|N?E|N?GE?|P[EO]|[ABGL]E?|NBE|NLE)$/, ARITHMETIC & ~AF],

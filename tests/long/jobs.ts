@@ -32,6 +32,14 @@ function kvmMissing(): string | undefined {
   }
 }
 
+/** What a process needs to be the oracle. */
+function nativeMissing(): string | undefined {
+  if (process.platform !== "linux" || process.arch !== "x64") return "it needs Linux on x86-64";
+  return process.getuid?.() === 0 ? undefined : "it needs root, to map the lowest pages";
+}
+
+const FUZZ = ["tests/fuzz/main.ts"] as const;
+
 export const LONG_JOBS: readonly LongJob[] = [
   {
     name: "fuzz-ring3",
@@ -40,7 +48,7 @@ export const LONG_JOBS: readonly LongJob[] = [
     chunk: 2_000_000,
     slice: 100_000,
     limitSeconds: 1800,
-    args: (seed, count) => ["tests/fuzz/main.ts", "--seed", String(seed), "--count", String(count)],
+    args: (seed, count) => [...FUZZ, "--seed", String(seed), "--count", String(count)],
     missing: kvmMissing,
   },
   {
@@ -71,6 +79,26 @@ export const LONG_JOBS: readonly LongJob[] = [
     limitSeconds: 7200,
     args: (seed) => ["tests/guests/lockstep.ts", "--after", String(seed)],
     missing: () => undefined,
+  },
+  {
+    name: "fuzz-native",
+    about: "the same, compared with a process of the host's instead of a guest",
+    target: 20_000_000,
+    chunk: 2_000_000,
+    slice: 50_000,
+    limitSeconds: 1800,
+    args: (seed, count) => [...FUZZ, "--oracle", "native", "--seed", String(seed), "--count", String(count)],
+    missing: nativeMissing,
+  },
+  {
+    name: "fuzz-compatibility",
+    about: "the same in 32-bit code, of compatibility mode",
+    target: 20_000_000,
+    chunk: 2_000_000,
+    slice: 50_000,
+    limitSeconds: 1800,
+    args: (seed, count) => [...FUZZ, "--bits", "32", "--seed", String(seed), "--count", String(count)],
+    missing: nativeMissing,
   },
   {
     name: "hostile-guests",

@@ -36,6 +36,7 @@ const CORE_IMPORTS = [
   ["store", ["i64", "i32", "i64"], []],
   ["loadForWrite", ["i64", "i32"], ["i64"]],
   ["probeWrite", ["i64", "i32"], []],
+  ["probeRead", ["i64", "i32"], []],
   ["lookup", ["i64"], ["i32"]],
   ["fetch", ["i64"], ["i64"]],
 ] as const;

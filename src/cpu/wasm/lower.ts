@@ -19,6 +19,8 @@ export interface CoreFunctions {
   readonly loadForWrite: number;
   /** (linear i64, bytes i32): raises what a store there would raise. */
   readonly probeWrite: number;
+  /** The same of a load. */
+  readonly probeRead: number;
 }
 
 /** Gives out locals by type. */

@@ -428,7 +428,8 @@ export class PortableVcpu implements Vcpu {
       if (!decoded.usesStack) return decoded.stackSegment;
       // PUSH, POP and CALL may have a memory operand besides: the stack's own access is near RSP.
       const hasOperand = decoded.operands.some(({ kind }) => kind === "mem");
-      const distance = BigInt.asIntN(64, this.#view.long(STATE.faultAddress) - this.#view.gpr(RSP));
+      const width = this.#view.mode64 ? 64 : 32;
+      const distance = BigInt.asIntN(width, this.#view.long(STATE.faultAddress) - this.#view.gpr(RSP));
       return decoded.stackSegment || !hasOperand || (distance >= -STACK_REACH && distance < STACK_REACH);
     } catch (error) {
       if (error instanceof GuestFault) return false;

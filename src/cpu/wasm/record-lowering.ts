@@ -363,6 +363,12 @@ export class RecordLowering extends Lowering {
         code.i32(8);
         code.call(slow);
       };
+      // Both halves are checked before either is read.
+      const { probeRead, probeWrite } = this.#target.core;
+      code.get(address);
+      code.i32(16);
+      code.call(intent === "write" ? probeWrite : probeRead);
+      this.checkFault();
       half(0);
       this.checkFault();
       code.op("i64x2.splat");

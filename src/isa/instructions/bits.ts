@@ -11,10 +11,8 @@ type Change = ((m: Semantics, value: Value, mask: Value) => Value) | undefined;
 
 /** The linear address of a memory operand whose offset is moved by `delta` bytes: it wraps by the address size. */
 function moved(m: Semantics, operand: Operand, delta: Value): Value {
-  const linear = m.address(operand);
-  if (m.context.addressSize === 64) return m.add(linear, delta);
-  const offset = m.offset(operand);
-  return m.advance(m.sub(linear, offset), m.cutToAddress(m.add(offset, delta)));
+  if (m.context.addressSize === 64) return m.add(m.address(operand), delta);
+  return m.linear(m.context.segment, m.cutToAddress(m.add(m.offset(operand), delta)));
 }
 
 function testBit(m: Semantics, dst: Operand, src: Operand, change: Change): void {
@@ -46,7 +44,7 @@ function bitTest(name: string, opcode: number, digit: number, change: Change): I
     forms: [`0F ${byte(opcode)} /r Ev,Gv${lock}`, `0F BA /${digit} Ev,Ib${lock}`],
     undefinedFlags: OF | SF | AF | PF,
     effect: (m, dst, src) => testBit(m, dst, src, change),
-    uses: ["addressSize", "long"],
+    uses: ["addressSize", "long", "segment"],
   };
 }
 

@@ -21,6 +21,7 @@ function legacyState(name: string, digit: number, helper: "fxsave" | "fxrstor"):
     effect(m, area) {
       requireExtensions(m);
       const address = m.address(area);
+      m.requireSegment(address, STATE_IMAGE_BYTES, helper === "fxsave");
       m.requireAligned(address, 16);
       // Nothing is written where a part of the image cannot be.
       if (helper === "fxsave") m.call("probeWrite", [address, m.i32(STATE_IMAGE_BYTES)]);

@@ -64,6 +64,7 @@ function memoryEffect(opcode: number, field: number, waits: boolean) {
     if (waits) m.faultWhen(m.and(m.field("fsw"), FSW_ES), EXCEPTION.MF);
     const address = m.address(operand);
     const at = (offset: number) => (offset === 0 ? address : m.add(address, offset));
+    m.requireSegment(address, access.bytes, access.access === "write");
     m.checkAlignment(address, alignmentOf(access.bytes));
     if (access.access === "read") {
       for (const piece of pieces(access.bytes)) {

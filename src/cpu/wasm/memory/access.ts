@@ -13,6 +13,7 @@ import {
   both,
   call,
   equal,
+  hasAny,
   type Expression,
   type FunctionEmitter,
   type FunctionReference,
@@ -59,6 +60,13 @@ function defineCheckCrossing(core: CoreModule, translate: FunctionReference): Fu
   // The address is checked whole before the first page is walked.
   f.if(both(equal(state("pagingMode"), PAGING.fourLevel), isZero(isCanonical(second))), () => {
     raiseNonCanonical(f, second);
+    f.return(0);
+  });
+  // Outside 64-bit mode an operand that runs over the end of 4 GiB is beyond every segment's limit [SDM 3 §5.3].
+  const wraps = hasAny(shiftRight(sub(add(linear, widen(bytes)), 1n), 32n), -1n);
+  const own = both(isZero(and(access, ACCESS.system)), isZero(shiftRight(state("ripMask"), 32n)));
+  f.if(both(own, wraps), () => {
+    raiseNonCanonical(f, linear);
     f.return(0);
   });
   f.returnIf(equal(call(translate, linear, access), FAULTED), 0);
@@ -165,15 +173,15 @@ function defineStore(parts: AccessParts, name: string, access: number): void {
   f.call(writeDevice, physical, bytes, value);
 }
 
-/** (linear i64, bytes i32): raises what a store there would raise. */
-function defineProbeWrite({ core, translate, checkCrossing }: AccessParts): void {
-  const f = core.define(["i64", "i32"], undefined, "probeWrite");
+/** (linear i64, bytes i32): raises what such an access there would raise. */
+function defineProbe({ core, translate, checkCrossing }: AccessParts, name: string, access: number): void {
+  const f = core.define(["i64", "i32"], undefined, name);
   const [linear, bytes] = [f.parameter(0), f.parameter(1)];
   f.if(crosses(linear, bytes), () => {
-    f.call(checkCrossing, linear, bytes, ACCESS.write);
+    f.call(checkCrossing, linear, bytes, access);
     f.return();
   });
-  f.call(translate, linear, ACCESS.write);
+  f.call(translate, linear, access);
 }
 
 export function defineAccesses(core: CoreModule, translate: FunctionReference, fill: FunctionReference): void {
@@ -190,5 +198,6 @@ export function defineAccesses(core: CoreModule, translate: FunctionReference, f
   defineLoad(parts, "loadForWrite", ACCESS.write);
   defineStore(parts, "store", ACCESS.write);
   defineStore(parts, "storeSystem", ACCESS.write | ACCESS.system);
-  defineProbeWrite(parts);
+  defineProbe(parts, "probeWrite", ACCESS.write);
+  defineProbe(parts, "probeRead", 0);
 }

@@ -22,6 +22,8 @@ export interface MemoryCore {
   loadForWrite(address: bigint, bytes: number): bigint;
   /** Faults as a store would; 1 to 4096 bytes. */
   probeWrite(address: bigint, bytes: number): void;
+  /** Faults as a load would. */
+  probeRead(address: bigint, bytes: number): void;
   /** Guest-physical address of a linear one, or -1 with `fault` set. `access`: ACCESS bits. */
   translate(address: bigint, access: number): bigint;
   /** By the supervisor's rights, as an implicit access [SDM 3 §4.6.1]. */
