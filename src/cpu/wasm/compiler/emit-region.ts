@@ -12,9 +12,11 @@ import type { ModuleBuilder } from "../../../wasm/module.ts";
 import { REGION_STAMP, REGION_STATUS, STATE_BASE } from "../layout.ts";
 import type { Value } from "../../../isa/ir.ts";
 import { type FlagsPlan, liveFlags, needsFlags, overwrittenFlags, planFlags } from "./flags-plan.ts";
+import { type CarriedFlags, FlagCarrier, isCarried } from "./carried-flags.ts";
 import { FloatFacts } from "./float-facts.ts";
 import { isSseGuard } from "./fast-path.ts";
-import { gprNumber, isGpr, PinnedLowering, type PinnedTarget } from "./pinned-lowering.ts";
+import { gprNumber, isGpr } from "./general-registers.ts";
+import { PinnedLowering, type PinnedTarget } from "./pinned-lowering.ts";
 import { TemporaryPool } from "./temporary-pool.ts";
 import { PAGE_BYTES, type Region, type RegionBlock } from "./region.ts";
 import { STACK, Streams, streamKey } from "./streams.ts";
@@ -74,6 +76,8 @@ class RegionEmitter {
   readonly #lowering: PinnedLowering;
   readonly #target: PinnedTarget;
   readonly #live: (block: number) => boolean;
+  readonly #carrier: FlagCarrier;
+  readonly #forms = new Map<number, CarriedFlags | undefined>();
   readonly #labels = new Map<number, number>();
   readonly #rip: number;
   readonly #status: number;
@@ -153,6 +157,7 @@ class RegionEmitter {
       stream: (address) => this.#stream(address),
     };
     this.#lowering = new PinnedLowering(this.#target);
+    this.#carrier = new FlagCarrier(code);
     this.#live = liveFlags(region.blocks);
     this.#flow = analyse(region.head, (block) => this.#successors(block));
     this.#streams = new Streams(region, this.#flow, (block) => this.#successors(block));
@@ -187,6 +192,8 @@ class RegionEmitter {
       this.#leaveAt(region.head, REGION_STATUS.retry, 0);
       code.end();
     }
+    // Whoever enters has the flags in their locals; a word that is not set is 0.
+    this.#lowering.flags = this.#flow.isLoop(region.head) ? (this.#formAt(region.head) ?? "locals") : "locals";
     this.#tree(region.head);
     code.unreachable();
     code.end();
@@ -311,13 +318,13 @@ class RegionEmitter {
     this.#taken = taken;
     this.#lowering.flags = flags;
     this.#unspent = unspent;
-    this.#beginSettled();
+    this.#beginSettled(merge);
     this.#tree(merge);
   }
 
-  #beginSettled(): void {
+  #beginSettled(at: number): void {
     this.#lowering.facts = new FloatFacts();
-    this.#lowering.flags = "locals";
+    this.#lowering.flags = this.#formAt(at) ?? "locals";
     this.#unspent = 0;
   }
 
@@ -334,7 +341,8 @@ class RegionEmitter {
       const plan: FlagsPlan = planFlags(instruction, overwritten[i] ?? false);
       locals.reset(this.#taken, lowering.flagLocals());
       lowering.begin(instruction.decoded, instruction.at);
-      if (lowering.flags !== "locals" && needsFlags(plan, lowering.flags)) {
+      const known = lowering.flags === "locals" || isCarried(lowering.flags) ? undefined : lowering.flags;
+      if (lowering.flags !== "locals" && needsFlags(plan, known)) {
         lowering.settle();
         lowering.flags = "locals";
       }
@@ -425,7 +433,7 @@ class RegionEmitter {
       if (this.#flow.isLoop(to)) {
         this.#settleFor(to);
         this.#spend();
-        this.#beginSettled();
+        this.#beginSettled(to);
       }
       this.#tree(to);
       return;
@@ -445,8 +453,41 @@ class RegionEmitter {
     code.br(label);
   }
 
+  /** Puts the flags where a block at which ways meet expects them. */
   #settleFor(to: number): void {
-    if (this.#live(to)) this.#lowering.settle();
+    if (!this.#live(to)) return;
+    const lowering = this.#lowering;
+    const { flags } = lowering;
+    const form = this.#formAt(to);
+    if (form === undefined) {
+      lowering.settle();
+      return;
+    }
+    if (flags === form) return;
+    if (flags !== "locals" && !isCarried(flags) && this.#carrier.formOf(flags) === form) {
+      this.#carrier.carry(flags, form, (value) => lowering.pushKept(value));
+      return;
+    }
+    lowering.settle();
+    this.#carrier.setPending(form, false);
+  }
+
+  /** How flags come to a block at which ways meet, if not in their locals: as they come round a loop, or as the first way
+   * brings them. */
+  #formAt(to: number): CarriedFlags | undefined {
+    if (!this.#live(to)) return undefined;
+    if (this.#forms.has(to)) return this.#forms.get(to);
+    const before = this.#flow.order.filter((from) => this.#successors(from).includes(to));
+    const back = before.filter((from) => this.#flow.edge(from, to) === "back");
+    for (const from of [...back, ...before]) {
+      const block = this.#region.blocks.get(from);
+      const form = block === undefined ? undefined : this.#carrier.atEnd(block);
+      if (form === undefined) continue;
+      this.#forms.set(to, form);
+      return form;
+    }
+    this.#forms.set(to, undefined);
+    return undefined;
   }
 }
 

@@ -18,12 +18,12 @@ export interface FlagsPlan {
 }
 
 /** The rule that an instruction sets all flags by, whatever happens. */
-function ruleOf(statements: readonly Statement[]): FlagRule | undefined {
+export function ruleOf(statements: readonly Statement[]): FlagRule | undefined {
   for (const s of statements) if (s.kind === "setState" && s.rule !== undefined) return s.rule;
   return undefined;
 }
 
-function setsFlags(statements: readonly Statement[]): boolean {
+export function setsFlags(statements: readonly Statement[]): boolean {
   return statements.some(
     (s) =>
       (s.kind === "setState" && isFlags(s.offset)) || (s.kind === "if" && (setsFlags(s.then) || setsFlags(s.else))),
@@ -55,14 +55,14 @@ export function planFlags({ statements, use }: RegionInstruction, overwritten: b
   return { statements: withoutFlags(statements, kept), after: rule, settled: false };
 }
 
-/** Whether an instruction needs flags in their locals that are still a rule. */
-export function needsFlags(plan: FlagsPlan, rule: FlagRule): boolean {
+/** Whether an instruction needs flags in their locals that are still a rule; without one, by whatever it reads. */
+export function needsFlags(plan: FlagsPlan, rule: FlagRule | undefined): boolean {
   if (plan.settled) return true;
   const seen = new Set<Value>();
   const reads = (value: Value): boolean => {
     if (seen.has(value)) return false;
     seen.add(value);
-    if (value.condition !== undefined && isFusable(rule, value.condition)) return false;
+    if (rule !== undefined && value.condition !== undefined && isFusable(rule, value.condition)) return false;
     if (value.source.kind === "state" && isFlags(value.source.offset)) return true;
     const { source } = value;
     return value.args.some(reads) || (source.kind === "helper" && source.call.args.some(reads));

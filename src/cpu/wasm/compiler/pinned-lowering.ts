@@ -5,28 +5,18 @@
  */
 
 import type { Decoded } from "../../../isa/decode.ts";
-import type { Bits, FlagRule, HelperCall, Operand, Statement, Value, ValueType } from "../../../isa/ir.ts";
+import type { Bits, HelperCall, Operand, Statement, Value, ValueType } from "../../../isa/ir.ts";
 import { Semantics } from "../../../isa/semantics.ts";
-import { GPR, STATE } from "../../../isa/state.ts";
+import { STATE } from "../../../isa/state.ts";
 import { STATE_BASE, TLB } from "../layout.ts";
 import { isFlags, LOAD, type LowerBase, Lowering } from "../lower.ts";
+import { type Flags, isCarried } from "./carried-flags.ts";
 import { isFusable, pushCondition } from "./conditions.ts";
 import { isBoolean, isSseGuard, leavesAtOnce } from "./fast-path.ts";
 import { FloatFacts } from "./float-facts.ts";
 import type { TemporaryPool } from "./temporary-pool.ts";
+import { gprNumber, isGpr } from "./general-registers.ts";
 import { isXmm, isZeroIdiom, type VectorRegisters, xmmNumber, zeroExtended } from "./vector-registers.ts";
-
-const GPR_BYTES = 16 * 8;
-
-/** Where the flags are: in their locals, or still to be computed. */
-export type Flags = "locals" | FlagRule;
-
-export function isGpr(offset: number): boolean {
-  return offset >= GPR && offset < GPR + GPR_BYTES;
-}
-export function gprNumber(offset: number): number {
-  return (offset - GPR) >> 3;
-}
 
 /** What the region's emitter does for an instruction. */
 export interface PinnedTarget extends LowerBase {
@@ -103,19 +93,33 @@ export class PinnedLowering extends Lowering {
     return this.block(statements);
   }
 
+  /** Pushes a value that flags are still to be computed of. */
+  pushKept(value: Value): void {
+    this.push(value);
+  }
+
   /** Puts the flags where they belong, if they are not there: emits code, but changes nothing of what is known. */
   settle(): void {
     const { flags } = this;
     if (flags === "locals") return;
     const m = new Semantics(this.#now.context);
-    m.setFlags(flags);
+    if (!isCarried(flags)) {
+      m.setFlags(flags);
+      this.block(m.finish());
+      return;
+    }
+    for (const [value, local] of flags.locals) this.values.set(value, local);
+    m.setFlags(flags.rule);
+    this.code.get(flags.pending);
+    this.code.if();
     this.block(m.finish());
+    this.code.end();
   }
 
   /** Locals that the flags depend on. */
   flagLocals(): Set<number> {
     const found = new Set<number>();
-    if (this.flags === "locals") return found;
+    if (this.flags === "locals" || isCarried(this.flags)) return found;
     const visit = (value: Value) => {
       const local = this.values.get(value);
       if (local !== undefined) found.add(local);
@@ -133,7 +137,7 @@ export class PinnedLowering extends Lowering {
   }
 
   protected override emitCondition(code: number): boolean {
-    if (this.flags === "locals" || !isFusable(this.flags, code)) return false;
+    if (this.flags === "locals" || isCarried(this.flags) || !isFusable(this.flags, code)) return false;
     pushCondition(this.code, this.flags, code, (value) => this.push(value));
     return true;
   }

@@ -324,6 +324,7 @@ function keyOf(physical: number, mode: number): string {
 }
 
 /** Entering a region costs as much as some interpreted instructions. */
-function isWorthwhile({ instructions, blocks }: Region): boolean {
-  return instructions > 3 || blocks.size > 1;
+function isWorthwhile({ instructions, blocks, calls }: Region): boolean {
+  // A call of next to nothing brings three instructions and two blocks.
+  return calls === 0 ? instructions > 3 || blocks.size > 1 : instructions - 3 * calls > 2;
 }

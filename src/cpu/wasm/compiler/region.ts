@@ -19,6 +19,8 @@ const REACH = 64;
 
 /** Functions that are called within a region have so many instructions at most, unless they are the region itself. */
 const SMALL_FUNCTION = 48;
+/** Calls that a region follows at most: more would have overlapping regions grow along a list of calls. */
+const MAX_CALLS = 6;
 /** A RET compares its target with so many places at most. */
 const MAX_RETURNS = 4;
 
@@ -61,6 +63,8 @@ export interface Region {
   /** Physical addresses of the pages by their number relative to the head's, which is 0. */
   readonly pages: ReadonlyMap<number, number>;
   readonly instructions: number;
+  /** Calls that go on within it. */
+  readonly calls: number;
 }
 
 /** What a region is read from. */
@@ -168,13 +172,16 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
   };
   /** Functions that the region calls within itself, and where their calls go on. */
   const functions = new Map<number, Set<number>>();
+  let calls = 0;
   const callsWithin = (instruction: RegionInstruction, entry: number): boolean => {
     const next = instruction.at + instruction.decoded.length;
     const returns = functions.get(entry) ?? new Set();
+    if (calls >= MAX_CALLS) return false;
     if (entry !== head && !functions.has(entry) && smallFunction(entry) === undefined) return false;
     functions.set(entry, returns);
     if (returns.size >= MAX_RETURNS) return false;
     returns.add(next);
+    calls++;
     return true;
   };
 
@@ -232,7 +239,7 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
       returns: [...(returnsOf.get(last.at) ?? [])],
     });
   }
-  return { blocks, head, pages, instructions: found.size };
+  return { blocks, head, pages, instructions: found.size, calls };
 }
 
 function isNearCall({ form }: Decoded): boolean {

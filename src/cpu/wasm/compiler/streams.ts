@@ -9,7 +9,8 @@
 import type { Decoded } from "../../../isa/decode.ts";
 import type { Statement } from "../../../isa/ir.ts";
 import { RSP } from "../../../isa/semantics.ts";
-import { GPR, gprOffset, STATE } from "../../../isa/state.ts";
+import { gprOffset, STATE } from "../../../isa/state.ts";
+import { isGpr } from "./general-registers.ts";
 import type { Region, RegionInstruction } from "./region.ts";
 import type { ControlFlow } from "./structure.ts";
 
@@ -17,7 +18,6 @@ import type { ControlFlow } from "./structure.ts";
 const STEPS: ReadonlySet<string> = new Set(["ADD", "SUB", "INC", "DEC", "LEA", "PUSH", "POP", "CALL", "RET", "MOV"]);
 /** Accesses outside loops by one base, from which on it is kept. */
 const OFTEN = 3;
-const GPR_END = GPR + 16 * 8;
 /** Index of a table of 256 entries. */
 const BYTE = 8;
 
@@ -36,10 +36,6 @@ function isStep({ decoded }: RegionInstruction): boolean {
   const { name } = form.instruction;
   if (name === "MOVZX") return source?.bits === BYTE;
   return STEPS.has(name) && (source?.kind !== "mem" || name === "LEA");
-}
-
-function isGpr(offset: number): boolean {
-  return offset >= GPR && offset < GPR_END;
 }
 
 /** General registers (by the offset of their 8 bytes) that an instruction writes. */
