@@ -63,7 +63,8 @@ function isolaExits(): number {
   });
   const vcpu: KvmVcpu = new KvmVcpu(file, memory, host.bus);
   const began = performance.now();
-  vcpu.run();
+  // Any signal of this process ends a run early.
+  while (seen < EXITS) vcpu.run();
   return ((performance.now() - began) * 1e6) / EXITS;
 }
 
