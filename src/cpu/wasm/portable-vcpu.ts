@@ -395,13 +395,15 @@ export class PortableVcpu implements Vcpu {
     this.#compiler?.request(linear, record, physical, this.#word(STATE.decodeContext));
   }
 
-  /** Physical address of code; undefined where the fetch would fault. */
+  /** Physical address of code; undefined where the fetch would fault. The guest never sees that it was asked for. */
   #fetchable(linear: bigint): number | undefined {
+    const cr2 = this.#view.long(STATE.cr2);
     try {
       return this.#translate(linear, ACCESS.fetch);
     } catch (error) {
-      if (error instanceof GuestFault) return undefined;
-      throw error;
+      if (!(error instanceof GuestFault)) throw error;
+      this.#view.setLong(STATE.cr2, cr2);
+      return undefined;
     }
   }
 

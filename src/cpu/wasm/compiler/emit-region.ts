@@ -229,6 +229,11 @@ class RegionEmitter {
     context();
     code.op("i32.ne");
     code.if();
+    // A fetch that fails here is none of the guest's: it must not show in CR2.
+    const cr2 = code.local("i64");
+    code.i32(0);
+    code.memory("i64.load", STATE_BASE + STATE.cr2.offset);
+    code.set(cr2);
     for (const [number, page] of this.#region.pages) {
       if (number === 0) continue;
       code.get(base);
@@ -241,6 +246,9 @@ class RegionEmitter {
       code.i32(0);
       code.i32(0);
       code.memory("i32.store", STATE_BASE + STATE.fault.offset);
+      code.i32(0);
+      code.get(cr2);
+      code.memory("i64.store", STATE_BASE + STATE.cr2.offset);
       this.#leaveAt(this.#region.head, REGION_STATUS.retry, 0);
       code.end();
     }

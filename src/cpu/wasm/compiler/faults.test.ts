@@ -75,7 +75,8 @@ function loop(): Uint8Array {
 
 function run(threshold: number | undefined): { state: CpuState; data: Uint8Array; compiled: number } {
   const guest = new Guest(threshold === undefined ? {} : { compiler: { threshold, maxBytes: 4 << 20 } });
-  const { view, memory } = { view: guest.memory.view, memory: guest.memory };
+  const { memory } = guest;
+  const { view } = memory;
   const put = (address: number, value: bigint) => view.setBigUint64(memory.offsetOf(address, 8), value, true);
   put(0x2000 + 2 * 8, BigInt(DIRECTORY) | 3n);
   put(DIRECTORY, BigInt(TABLE) | 3n);
@@ -104,4 +105,36 @@ test("every instruction of a compiled loop faults in its turn, exactly as under 
     assert.deepEqual(data, expected.data, `memory, compiled after ${threshold}`);
     assert.ok(compiled > 1000, "the loop ran in compiled code");
   }
+});
+
+test("a page that only the compiler asks for, and that is not there, does not show in CR2", () => {
+  const a = new Assembler({ bits: 64, origin: WINDOW });
+  a.mov("rcx", 50n);
+  a.label("again");
+  a.emit("ADD", "rax", "rcx");
+  // Never taken: RCX is above 0 here.
+  a.emit("TEST", "rcx", "rcx");
+  a.emit("JE", { kind: "label", name: "elsewhere" });
+  a.emit("DEC", "rcx");
+  a.emit("JNE", { kind: "label", name: "again" });
+  a.emit("HLT");
+  for (let i = 0; i < PAGE; i++) a.emit("CLC");
+  a.label("elsewhere");
+  a.emit("HLT");
+  const code = a.finish();
+  const guest = new Guest({ compiler: { threshold: 1, maxBytes: 4 << 20 } });
+  const { memory } = guest;
+  const { view } = memory;
+  const put = (address: number, value: bigint) => view.setBigUint64(memory.offsetOf(address, 8), value, true);
+  put(0x2000 + 2 * 8, BigInt(DIRECTORY) | 3n);
+  put(DIRECTORY, BigInt(TABLE) | 3n);
+  put(TABLE, BigInt(FRAMES) | 3n);
+  memory.slice(FRAMES, PAGE)?.set(code.subarray(0, PAGE));
+  const state = guest.run(Uint8Array.of(0x90), (s) => {
+    s.rip = WINDOW;
+    s.cr2 = 0x1234_5678n;
+  });
+  assert.equal(state.gpr.rax, 1275n);
+  assert.ok((guest.vcpu.compilerStats?.compiled ?? 0) > 0, "nothing was compiled");
+  assert.equal(state.cr2, 0x1234_5678n);
 });
