@@ -564,6 +564,7 @@ export const QEMU_FAULTS: Readonly<Record<string, readonly FaultGroup[]>> = {
         "segment: XADD of a read-only segment": "v=d e=0 ip=a6 cs=18 fl=2 h=288000 hss=10",
         "segment: REP MOVSB stops at the limit": "v=d e=0 ip=b5 cs=18 fl=2 h=288000 hss=10",
         "segment: XLAT and string sources go by the override": "eax=0 v=d e=0 ip=f0 cs=18 fl=2 h=288000 hss=10",
+        "segment: BTS beyond the limit by its bit offset": "v=d e=0 ip=ab cs=18 fl=2 h=288000 hss=10",
         "segment: a null FS, used": "loaded=0 v=d e=0 ip=d5 cs=18 fl=2 h=288000 hss=10",
         "segment: ES by STOS, beyond the limit": "in=0 v=d e=0 ip=ef cs=18 fl=2 h=288000 hss=10",
         "segment: EBP goes by SS": "v=c e=0 ip=ab cs=18 fl=2 h=288000 hss=80",
