@@ -235,6 +235,7 @@ export class Supervisor {
 
   /** Takes the VM's own word for where it is. */
   #observe(entry: Entry): void {
+    if (this.#closed) return;
     const { record, run } = entry;
     const state = run?.report?.state;
     if (state === undefined || !isActive(record.state) || state === record.state) return;

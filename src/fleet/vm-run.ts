@@ -108,6 +108,7 @@ export class VmRun {
     for (let wait = FIRST_RETRY_MS; ; wait = Math.min(wait * 2, LONGEST_RETRY_MS)) {
       try {
         const control = await VmControl.open(path, this.name, this.#options.run.secret);
+        if (this.#letGo.signal.aborted) control.close();
         this.#control = control;
         control.onClose(() => {
           if (this.#control === control) this.#control = undefined;
@@ -126,6 +127,7 @@ export class VmRun {
   }
 
   #take(report: VmReport): void {
+    if (this.#letGo.signal.aborted) return;
     const at = performance.now();
     this.#report = report;
     this.#heard = at;

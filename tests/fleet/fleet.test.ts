@@ -104,6 +104,19 @@ test("a program that knows only screen and keyboard is seen, typed to, and types
   await shows("keys: 2c");
 });
 
+test("a server that ends while it still looks for its VMs hears no more of them", async () => {
+  await using place = await testFleet();
+  const kernel = join(place.folder, "screen-program");
+  writeFileSync(kernel, screenProgram(0x501));
+  await place.fleet.create({ name: "bare", kernel, memoryBytes: "16M" });
+  const starting = place.fleet.start("bare").catch(() => undefined);
+  await eventually("it has a process", async () => (await place.fleet.inspect("bare")).pid !== null);
+  // Each of these finds it starting, and is gone before it can have asked it.
+  for (let round = 0; round < 5; round++) await place.reopen();
+  await starting;
+  await eventually("it runs", async () => (await place.fleet.inspect("bare")).state === "running");
+});
+
 test("a process that is killed is a failure, and the policy starts the VM again", async () => {
   await using place = await testFleet();
   const { fleet } = place;
