@@ -99,6 +99,8 @@ class FleetServer implements Fleet {
   readonly #capacity: Capacity;
   readonly #hostReserveBytes: number;
   readonly #timers: ReturnType<typeof setInterval>[] = [];
+  /** Ids of VMs whose folders and disks are being made. */
+  readonly #making = new Set<string>();
   #busy = { ms: busyMs(), at: performance.now() };
   #busyPercent = 0;
 
@@ -305,6 +307,7 @@ class FleetServer implements Fleet {
     const draft = this.#record.draftVm(id, spec, new Date().toISOString());
     // Its name and what it holds count from now on.
     const entry = this.#supervisor.add(draft);
+    this.#making.add(id);
     return await this.#operations.run(
       "create",
       { id, name: spec.name, project: spec.project },
@@ -319,6 +322,8 @@ class FleetServer implements Fleet {
           this.#record.removeVm(id);
           await this.#folder.remove(id).catch(() => undefined);
           throw hostFailure(`cannot create ${spec.name}`, cause);
+        } finally {
+          this.#making.delete(id);
         }
         this.#emitVm({ kind: "vm.created", message: `${spec.name} was created` }, entry, action.actor);
         return this.#status(entry);
@@ -334,6 +339,12 @@ class FleetServer implements Fleet {
   ): Promise<VmStatus> {
     const entry = this.#entry(vm);
     const { id, name, spec } = entry.record;
+    if (this.#making.has(id)) {
+      throw new FleetError({
+        code: "illegal-transition",
+        message: `cannot ${kind} ${name}: it is being created; try again once it is`,
+      });
+    }
     return await this.#operations.run(kind, { id, name, project: spec.project }, action, async (progress) => {
       await work(entry, progress);
       return this.#status(entry);

@@ -117,6 +117,16 @@ test("a server that ends while it still looks for its VMs hears no more of them"
   await eventually("it runs", async () => (await place.fleet.inspect("bare")).state === "running");
 });
 
+test("a VM that is being made is not there for anything else", async () => {
+  await using place = await testFleet();
+  const { fleet } = place;
+  const making = fleet.create({ name: "new", ...DEBIAN, disks: [{ name: "data", sizeBytes: "1M" }] });
+  await assert.rejects(fleet.remove("new"), refused("illegal-transition", /cannot remove new: it is being created/));
+  await assert.rejects(fleet.start("new"), refused("illegal-transition", /cannot start new: it is being created/));
+  assert.equal((await making).state, "stopped");
+  await fleet.remove("new");
+});
+
 test("a process that is killed is a failure, and the policy starts the VM again", async () => {
   await using place = await testFleet();
   const { fleet } = place;
