@@ -166,7 +166,7 @@ const KNOWN: readonly KnownDifference[] = [
     explains({ what }, outcomes) {
       const { vectors, sameRip, sameError } = outcomes;
       const swapped = vectors[0] === VECTOR.SS && vectors[1] === VECTOR.GP && sameRip && sameError;
-      return named(outcomes, /^(MOVNT(PS|PD|DQ)|MOVAP[SD]|MOVDQA) /) && what === "exception" && swapped;
+      return named(outcomes, /^(MOVNT(PS|PD|DQ)|MOVAP[SD]|MOVDQA|CMPXCHG8B) /) && what === "exception" && swapped;
     },
   },
   {
