@@ -9,7 +9,7 @@
 import { z } from "zod";
 import { namedKey } from "../machine/key-codes.ts";
 import { screenSchema } from "./control-answers.ts";
-import type { Screen } from "./control-protocol.ts";
+import { type Screen, TOLD_EXIT_KINDS } from "./control-protocol.ts";
 import { VM_OPERATIONS, VM_STATES } from "./lifecycle.ts";
 import { nameSchema, sizeSchema, vmSpecSchema, type VmSpecInput, type VmUpdate } from "./vm-spec.ts";
 
@@ -25,26 +25,13 @@ const allocation = (figure: z.ZodNumber) => z.object({ asked: figure, granted: f
 export const allocationSchema = allocation(z.number().nonnegative());
 export type Allocation = z.infer<typeof allocationSchema>;
 
+/** How a VM ends: as its process tells, or as the server finds it. */
 export const EXIT_KINDS = [
-  /** The guest switched itself off. */
-  "power-off",
-  /** Asked for: the grace time had passed, or kill. */
-  "killed",
-  /** Its state is saved: the next start goes on with it. */
-  "saved",
-  /** The guest reset itself and `rebootOnReset` is off. */
-  "reset",
-  /** The guest ended itself through isa-debug-exit. */
-  "debug-exit",
-  "triple-fault",
-  /** isola's own failure. */
-  "internal-error",
+  ...TOLD_EXIT_KINDS,
   /** The VM's process ended from outside: a signal, the host's lack of memory. */
   "process-lost",
   /** The host was restarted meanwhile. */
   "host-restarted",
-  /** It never came up. */
-  "start-failed",
 ] as const;
 export const exitSchema = z.object({
   kind: z.enum(EXIT_KINDS),
@@ -73,13 +60,15 @@ export { screenSchema };
 
 const KEY_EXAMPLES =
   "a character, enter, esc, f1, up, ..., with ctrl-, alt- or shift- before it, as in ctrl-alt-delete";
+/** Characters of one request for keys. */
+export const MAX_KEY_TEXT = 256;
 /** What is typed on a guest's keyboard, which has the US layout. */
 export const keyPressesSchema = z.union([
   z.strictObject({
     text: z
       .string()
       .min(1)
-      .max(256)
+      .max(MAX_KEY_TEXT)
       .meta({ description: "as a terminal sends it: characters, control characters, escape sequences of xterm" }),
   }),
   z.strictObject({

@@ -1,7 +1,7 @@
 /** What a VM's process says, as the server checks it: a guest that broke out of its engine would speak here. */
 
 import { z } from "zod";
-import { EXIT_KINDS, type ExitReport, type Screen, VM_PROCESS_STATES, type VmReport } from "./control-protocol.ts";
+import { type ExitReport, type Screen, TOLD_EXIT_KINDS, VM_PROCESS_STATES, type VmReport } from "./control-protocol.ts";
 
 export const screenSchema = z.object({
   columns: z.int(),
@@ -30,7 +30,7 @@ export const controlAnswerSchema = z.union([
 ]);
 
 export const exitReportSchema: z.ZodType<ExitReport> = z.object({
-  kind: z.enum(EXIT_KINDS),
+  kind: z.enum(TOLD_EXIT_KINDS),
   message: z.string(),
   time: z.iso.datetime(),
 });

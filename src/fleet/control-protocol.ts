@@ -59,20 +59,28 @@ export interface VmReport {
   readonly instructions: number;
 }
 
-export const EXIT_KINDS = [
+/** Ends that a VM's process tells of itself. */
+export const TOLD_EXIT_KINDS = [
+  /** The guest switched itself off. */
   "power-off",
+  /** Asked for: the grace time had passed, or kill. */
   "killed",
+  /** Its state is saved: the next start goes on with it. */
   "saved",
+  /** The guest reset itself and `rebootOnReset` is off. */
   "reset",
+  /** The guest ended itself through isa-debug-exit. */
   "debug-exit",
   "triple-fault",
+  /** isola's own failure. */
   "internal-error",
+  /** It never came up. */
   "start-failed",
 ] as const;
 
 /** How the VM ended, as its process leaves it behind. */
 export interface ExitReport {
-  readonly kind: (typeof EXIT_KINDS)[number];
+  readonly kind: (typeof TOLD_EXIT_KINDS)[number];
   readonly message: string;
   /** ISO 8601. */
   readonly time: string;

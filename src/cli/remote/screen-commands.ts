@@ -1,6 +1,7 @@
 /** `isola screen` and `isola keys`: a VM's text screen and its keyboard, for guests that know no serial port. */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { MAX_KEY_TEXT } from "../../fleet/contract.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import type { Outcome } from "../host.ts";
 import { usageError } from "../report.ts";
@@ -15,8 +16,6 @@ const LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 /** Between one look at the screen and the next, in milliseconds. */
 const LOOK_MS = 100;
 const STATUS_MS = 4000;
-/** What one request takes. */
-const MAX_TEXT = 256;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 interface ScreenFlags {
@@ -72,7 +71,7 @@ async function watchScreen(remote: Remote, vm: string): Promise<Outcome> {
     stdout.write(ENTER);
     terminal.attach({
       write: (bytes) => {
-        const text = decoder.decode(bytes.subarray(0, MAX_TEXT));
+        const text = decoder.decode(bytes.subarray(0, MAX_KEY_TEXT));
         pressed = pressed.then(() => remote.api.pressKeys({ vm, body: { text } })).catch(reject);
         return text.length;
       },
@@ -96,8 +95,8 @@ async function keys(
   { text }: { text?: string },
 ): Promise<Outcome> {
   if (names.length === 0 && text === undefined) throw usageError("no keys; wanted: names of keys, or --text");
-  for (let at = 0; at < (text?.length ?? 0); at += MAX_TEXT) {
-    await remote.api.pressKeys({ vm, body: { text: (text ?? "").slice(at, at + MAX_TEXT) } });
+  for (let at = 0; at < (text?.length ?? 0); at += MAX_KEY_TEXT) {
+    await remote.api.pressKeys({ vm, body: { text: (text ?? "").slice(at, at + MAX_KEY_TEXT) } });
   }
   if (names.length > 0) await remote.api.pressKeys({ vm, body: { keys: [...names] } });
   return EXIT_STATUS.ok.status;

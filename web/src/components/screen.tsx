@@ -2,15 +2,13 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { VmStatus } from "../../../src/fleet/contract.ts";
+import { MAX_KEY_TEXT, type VmStatus } from "../../../src/fleet/contract.ts";
 import { client } from "../fleet-store.ts";
 import { failureOf } from "../server.ts";
 import { openTerminal } from "../terminal-pane.ts";
 
 /** Between one look at the screen and the next. */
 const LOOK_MILLISECONDS = 200;
-/** What one request takes. */
-const MAX_TEXT = 256;
 const COLUMNS = 80;
 const ROWS = 25;
 
@@ -53,8 +51,8 @@ export function Screen({ vm }: { vm: VmStatus }): JSX.Element {
     void look();
     let pressed: Promise<unknown> = Promise.resolve();
     terminal.onData((text) => {
-      for (let at = 0; at < text.length; at += MAX_TEXT) {
-        const body = { text: text.slice(at, at + MAX_TEXT) };
+      for (let at = 0; at < text.length; at += MAX_KEY_TEXT) {
+        const body = { text: text.slice(at, at + MAX_KEY_TEXT) };
         pressed = pressed
           .then(() => api.pressKeys({ vm: id, body }))
           .catch((error: unknown) => setNotice(failureOf(error).message));
