@@ -61,8 +61,7 @@ export async function moveTicks(first: EngineName, route: readonly EngineName[])
   for (const engine of route) {
     await guest.moveTo(async (vm) => restoredVm(await savedBytes(vm), engine));
     const { length } = guest.text;
-    await guest.expect(/[a-z]{4}/);
-    assert.ok(guest.text.length >= length + 4);
+    while (guest.text.length < length + 4) await guest.expect(/[a-z]/);
   }
   const wanted = Array.from(guest.text, (_, number) => String.fromCharCode(97 + (number % 26))).join("");
   assert.equal(guest.text, wanted);

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
+import { KVM_EXIT, KVM_RUN_IO } from "../../src/cpu/kvm/abi.ts";
 import { KICK, Kicker } from "../../src/cpu/kvm/kick.ts";
 import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { createInterrupts, KvmInterrupts } from "../../src/cpu/kvm/kvm-interrupts.ts";
@@ -68,6 +69,51 @@ for (const [what, code] of [["spins", SPIN] as const, ["is halted", HALT] as con
     }
   });
 }
+
+/** Where the program below says which of its two places it is in. */
+const PORT = 0x10;
+const WAITS = 0;
+const TICKED = 1;
+const TICKS = 20;
+/**
+ * The 8254 interrupts a thousand times a second through the 8259 and LINT0, as a firmware leaves them; what is not
+ * an interrupt tells that it waits.
+ */
+const TIMER = 0x20;
+const TICKING = [
+  // Vector 0x20 is the handler below; the stack lies under the code.
+  ...[0xc7, 0x06, TIMER * 4, 0, TIMER, 0x10, 0xc7, 0x06, TIMER * 4 + 2, 0, 0, 0, 0xbc, 0x00, 0x10, 0xeb, 0x18],
+  ...Array<number>(15).fill(0x90),
+  // 0x1020: MOV AL, TICKED; OUT PORT, AL; MOV AL, 0x20; OUT 0x20, AL; IRET
+  ...[0xb0, TICKED, 0xe6, PORT, 0xb0, 0x20, 0xe6, 0x20, 0xcf],
+  ...[
+    [0x20, 0x11],
+    [0x21, TIMER],
+    [0x21, 4],
+    [0x21, 1],
+    [0x21, 0xfe],
+    [0x43, 0x34],
+    [0x40, 0xa9],
+    [0x40, 0x04],
+  ].flatMap(([port = 0, value = 0]) => [0xb0, value, 0xe6, port]),
+  // STI; MOV AL, WAITS; OUT PORT, AL; JMP to MOV
+  ...[0xfb, 0xb0, WAITS, 0xe6, PORT, 0xeb, 0xfa],
+];
+
+test("the interval timer's interrupts go on coming through the 8259", { skip }, () => {
+  const { vcpu, dispose } = machine(TICKING);
+  try {
+    const began = performance.now();
+    for (let ticks = 0; ticks < TICKS; ) {
+      assert.equal(vcpu.enter(), KVM_EXIT.IO);
+      const place = vcpu.run.getUint8(Number(vcpu.run.getBigUint64(KVM_RUN_IO.dataOffset, true)));
+      if (place === TICKED) ticks++;
+      else assert.ok(performance.now() - began < LOST_MS, `after ${ticks} interrupts no other came`);
+    }
+  } finally {
+    dispose();
+  }
+});
 
 test("1,000 VMs leave no descriptor, mapping or thread behind", { skip }, () => {
   const count = () => ({

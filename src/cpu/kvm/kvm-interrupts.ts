@@ -37,8 +37,12 @@ const IDENTITY_MAP_ADDRESS = 0xfeffc000;
 const TSS_ADDRESS = 0xfeffd000;
 
 const IOAPIC_PINS = 24;
-/** ISA interrupt 0 is the board's GSI 2, and GSI 0 for the kernel's own interval timer: both lead to the same inputs. */
-const TIMER_GSIS = [0, 2] as const;
+/**
+ * ISA interrupt 0 is the board's GSI 2, and GSI 0 for the kernel's own interval timer: both lead to the same inputs.
+ * An acknowledgement goes back to the GSI that names its input last, and without one the timer gives no second
+ * interrupt: GSI 0 is that. [Linux arch/x86/kvm/i8254.c, pit_do_work; virt/kvm/irqchip.c, setup_routing_entry]
+ */
+const TIMER_GSIS = [2, 0] as const;
 
 /** Creates the controllers and the timer, and connects the board's GSIs. Before the first vCPU. */
 export function createInterrupts(sys: Sys, vm: number): void {
