@@ -75,30 +75,23 @@ const PORT = 0x10;
 const WAITS = 0;
 const TICKED = 1;
 const TICKS = 20;
-/**
- * The 8254 interrupts a thousand times a second through the 8259 and LINT0, as a firmware leaves them; what is not
- * an interrupt tells that it waits.
- */
 const TIMER = 0x20;
-const TICKING = [
-  // Vector 0x20 is the handler below; the stack lies under the code.
-  ...[0xc7, 0x06, TIMER * 4, 0, TIMER, 0x10, 0xc7, 0x06, TIMER * 4 + 2, 0, 0, 0, 0xbc, 0x00, 0x10, 0xeb, 0x18],
-  ...Array<number>(15).fill(0x90),
-  // 0x1020: MOV AL, TICKED; OUT PORT, AL; MOV AL, 0x20; OUT 0x20, AL; IRET
-  ...[0xb0, TICKED, 0xe6, PORT, 0xb0, 0x20, 0xe6, 0x20, 0xcf],
-  ...[
-    [0x20, 0x11],
-    [0x21, TIMER],
-    [0x21, 4],
-    [0x21, 1],
-    [0x21, 0xfe],
-    [0x43, 0x34],
-    [0x40, 0xa9],
-    [0x40, 0x04],
-  ].flatMap(([port = 0, value = 0]) => [0xb0, value, 0xe6, port]),
-  // STI; MOV AL, WAITS; OUT PORT, AL; JMP to MOV
-  ...[0xfb, 0xb0, WAITS, 0xe6, PORT, 0xeb, 0xfa],
-];
+const HANDLER = 0x1020;
+/** MOV AL, value; OUT port, AL */
+const out = (port: number, value: number): number[] => [0xb0, value, 0xe6, port];
+/** MOV WORD [0000:at], value */
+const store = (at: number, value: number): number[] => [0xc7, 0x06, at & 0xff, at >> 8, value & 0xff, value >> 8];
+const VECTOR = [...store(TIMER * 4, HANDLER), ...store(TIMER * 4 + 2, 0)];
+/** MOV SP, CODE; JMP over the handler, which lies at HANDLER: tell, EOI, IRET. */
+const TICK = [...out(PORT, TICKED), ...out(0x20, 0x20), 0xcf];
+const TO_HANDLER = HANDLER - CODE - VECTOR.length - 5;
+const SKIP = [0xbc, CODE & 0xff, CODE >> 8, 0xeb, TO_HANDLER + TICK.length, ...Array<number>(TO_HANDLER).fill(0x90)];
+const CONTROLLER = [0x11, TIMER, 4, 1, 0xfe].flatMap((value, i) => out(i === 0 ? 0x20 : 0x21, value));
+const RATE = [...out(0x43, 0x34), ...out(0x40, 0xa9), ...out(0x40, 0x04)];
+/** STI; then again and again: tell. */
+const WAIT = [0xfb, ...out(PORT, WAITS), 0xeb, 0xfa];
+/** The 8254 interrupts a thousand times a second through the 8259 and LINT0; the program tells where it is. */
+const TICKING = [...VECTOR, ...SKIP, ...TICK, ...CONTROLLER, ...RATE, ...WAIT];
 
 test("the interval timer's interrupts go on coming through the 8259", { skip }, () => {
   const { vcpu, dispose } = machine(TICKING);
