@@ -8,6 +8,7 @@
 
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { Agent, request } from "node:http";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,6 +21,8 @@ import { printingKernel } from "./printing-kernel.ts";
 
 const VMS = 20;
 const CONSOLES = 20;
+/** Of the readers. */
+const CONNECTIONS = 64;
 /** Of a processor, for each guest. */
 const CAP_PERCENT = 1;
 
@@ -105,21 +108,37 @@ function watchConsoles(
   };
 }
 
-async function load(connection: Connection, rate: number, seconds: number): Promise<object> {
-  const { api } = connection;
-  const vms = (await api.listVms()).map(({ name }) => name);
-  const vm = (index: number): string => vms[index % vms.length] ?? "";
-  const reads: ((index: number) => Promise<unknown>)[] = [
-    (index) => api.getVm({ vm: vm(index) }),
-    (index) => api.getVm({ vm: vm(index) }),
-    (index) => api.getVmSamples({ vm: vm(index) }),
-    () => api.listVms(),
-    () => api.getHost(),
-    () => api.listEvents({ query: { limit: 20 } }),
-    () => api.listOperations(),
-    async (index) =>
-      await new Response(await api.getVmLog({ vm: vm(index), query: { tailBytes: 1000 } })).arrayBuffer(),
-  ];
+/** What is read, by turns; the typed client would cost as much as the server does. */
+const READS: readonly ((vm: string) => string)[] = [
+  (vm) => `vms/${vm}`,
+  (vm) => `vms/${vm}`,
+  (vm) => `vms/${vm}/samples`,
+  () => "vms",
+  () => "host",
+  () => "events?limit=20",
+  () => "operations",
+  (vm) => `vms/${vm}/log?tailBytes=1000`,
+];
+
+/** Reads what is at `path`, whole. Rejects where the answer is no success. */
+function read(agent: Agent, socketPath: string, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ agent, socketPath, path: `/api/v1/${path}` }, (answer) => {
+      answer.on("error", reject);
+      answer.on("end", () => {
+        if (answer.statusCode === 200) resolve();
+        else reject(new Error(`${path}: status ${answer.statusCode}`));
+      });
+      answer.resume();
+    });
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
+async function load(connection: Connection, socketPath: string, rate: number, seconds: number): Promise<object> {
+  const vms = (await connection.api.listVms()).map(({ name }) => name);
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const consoles = watchConsoles(connection, vms);
   const latencies: number[] = [];
   let failures = 0;
@@ -130,10 +149,9 @@ async function load(connection: Connection, rate: number, seconds: number): Prom
     const due = Math.min(total, Math.floor(((performance.now() - begun) / 1000) * rate));
     for (; sent < due; sent += 1) {
       const dueAt = begun + (sent / rate) * 1000;
-      const read = reads[sent % reads.length];
-      if (read === undefined) continue;
+      const path = READS[sent % READS.length]?.(vms[Math.floor(sent / READS.length) % vms.length] ?? "") ?? "";
       pending.push(
-        read(sent).then(
+        read(agent, socketPath, path).then(
           () => void latencies.push(performance.now() - dueAt),
           () => {
             failures += 1;
@@ -147,6 +165,7 @@ async function load(connection: Connection, rate: number, seconds: number): Prom
   const elapsed = (performance.now() - begun) / 1000;
   const [bytes, broken] = [consoles.bytes(), consoles.broken()];
   consoles.close();
+  agent.destroy();
   latencies.sort((a, b) => a - b);
   const milliseconds = (part: number): number => Number(percentile(latencies, part).toFixed(1));
   return {
@@ -181,7 +200,7 @@ async function main(): Promise<void> {
     child === undefined ? (values.server ?? "").replace(/^unix:/, "") : String((await once(child, "message"))[0]);
   const connection = connectTo({ socketPath });
   const before = child && (await serverCpuMs(child));
-  const figures = await load(connection, Number(values.rate), Number(values.seconds));
+  const figures = await load(connection, socketPath, Number(values.rate), Number(values.seconds));
   const used = child === undefined ? undefined : (await serverCpuMs(child)) - (before ?? 0);
   const perRequest =
     used === undefined ? undefined : Number((used / (Number(values.rate) * Number(values.seconds))).toFixed(3));

@@ -43,6 +43,8 @@ export const COMMON = {
   used: [0x30, 4],
 } as const satisfies Record<string, readonly [number, AccessSize]>;
 
+/** For one device's state, which takes 500; a fuzzer makes a million of them. */
+const ARENA_BYTES = 2 ** 12;
 const PAGE = 0x1000;
 /** Places in the BAR, as the capabilities give them. */
 export const BAR = {
@@ -76,7 +78,7 @@ export class TestDriver<Info, Port> {
     memory = GuestMemory.create(RAM_BYTES),
   ) {
     this.memory = memory;
-    const arena = newArena();
+    const arena = newArena(ARENA_BYTES);
     const lock = new SharedLock(arena.buffer, arena.take(4));
     const bells = new Doorbells(arena, 1);
     this.device = definition.instantiate({

@@ -1,17 +1,34 @@
 /**
  * VMs that share one processor get what their weights and caps say: measured as the processor time of each VM's process
- * over a while, as a part of what all of them got, beside the intended part.
+ * over a while, as a part of what all of them got, beside the intended part; and as the work that the guest got done,
+ * beside what it does alone. Then: a VM that boots under a cap pays for V8's compile threads too, and one that computes
+ * at its cap leaves its neighbour's console as quick as it was.
  *
  *   node tests/long/fleet/fairness.ts [--seconds 30] [--rounds 1] [--only NAME]
  */
 
+import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { bootDebian, processorTime, withFleet } from "./guests.ts";
+import type { Fleet } from "../../../src/fleet/contract.ts";
+import type { VmConsole } from "../../fleet/fleet-fixture.ts";
+import { ask, bootDebian, PROMPT, processorTime, withFleet } from "./guests.ts";
 
-/** Largest difference from the intended part, relative. */
+/** Largest difference from the intended part, and from the intended work, relative. */
 const TOLERANCE = 0.03;
+const WORK_TOLERANCE = 0.1;
 const SETTLE_MS = 8000;
+/** V8 optimises the engine's code meanwhile. */
+const WARM_MS = 20_000;
+const PATIENCE_SECONDS = 60;
+
+/** Counts for ever, and leaves the count in /tmp/n now and then. */
+const WORK = "n=0; while :; do n=$((n + 1)); [ $((n % 500)) != 0 ] || echo $n >/tmp/n; done &";
+/** While others are measured a neighbour is asked so often, every so many ms. */
+const ASKED = 40;
+const ASK_MS = 250;
+/** What a neighbour at its cap may add to an answer's median time: the host's scheduler lets one wait a slice or two. */
+const ADDED_MS = 10;
 
 interface Case {
   readonly name: string;
@@ -37,45 +54,168 @@ const { values } = parseArgs({
     only: { type: "string" },
   },
 });
-const rounds = Array.from({ length: Number(values.rounds) }, () => CASES).flat();
 const seconds = Number(values.seconds);
 let failed = 0;
 
+/** Prints how one case went. */
+function judge(name: string, good: boolean, text: string): void {
+  if (!good) failed++;
+  console.log(`${name}: ${text}: ${good ? "pass" : "FAIL"}`);
+}
+
+const percent = (value: number): string => `${(value * 100).toFixed(2)} %`;
+const chosen = (name: string): boolean => values.only === undefined || values.only === name;
+
+interface Guest {
+  readonly name: string;
+  readonly console: VmConsole;
+}
+
+/** What guests did in a while: processor time in ns, and counts of their work. */
+interface Measured {
+  readonly elapsedNs: number;
+  readonly times: readonly number[];
+  readonly work: readonly number[];
+}
+
+async function measure(fleet: Fleet, guests: readonly Guest[]): Promise<Measured> {
+  const pids = await Promise.all(guests.map(async ({ name }) => (await fleet.inspect(name)).pid ?? 0));
+  const counts = (): Promise<number[]> =>
+    Promise.all(
+      guests.map(async ({ console }) => {
+        await console.type("echo n=$(cat /tmp/n)=\n");
+        return Number((await console.expect(/\nn=(\d+)=\r\n/, PATIENCE_SECONDS))[1]);
+      }),
+    );
+  const countsBefore = await counts();
+  const [begun, before] = [performance.now(), pids.map(processorTime)];
+  await sleep(seconds * 1000);
+  const times = pids.map((pid, i) => processorTime(pid) - (before[i] ?? 0));
+  const elapsedNs = (performance.now() - begun) * 1e6;
+  const countsAfter = await counts();
+  return { elapsedNs, times, work: countsAfter.map((count, i) => count - (countsBefore[i] ?? 0)) };
+}
+
+/** Lets those with settings run with them, and pauses the others. */
+async function arrange(fleet: Fleet, guests: readonly Guest[], vms: Case["vms"]): Promise<void> {
+  for (const [i, { name }] of guests.entries()) {
+    const { state } = await fleet.inspect(name);
+    const settings = vms[i];
+    if (settings === undefined) {
+      if (state === "running") await fleet.pause(name);
+      continue;
+    }
+    if (state === "paused") await fleet.resume(name);
+    await fleet.update(name, { cpu: { shares: settings.shares ?? 1024, capPercent: settings.capPercent ?? null } });
+  }
+  await sleep(SETTLE_MS);
+}
+
+/** `solo`: work for a nanosecond of processor time of each guest when it is alone. */
+async function runCase(fleet: Fleet, guests: readonly Guest[], { name, vms, of, intended }: Case, solo: number[]) {
+  await arrange(fleet, guests, vms);
+  const { elapsedNs, times, work } = await measure(fleet, guests.slice(0, vms.length));
+  const sum = times.reduce((total, time) => total + time, 0);
+  const whole = of === "sum" ? sum : elapsedNs;
+  const parts = times.map((time) => time / whole);
+  const errors = parts.map((part, i) => part / (intended[i] ?? 1) - 1);
+  const workErrors = work.map((count, i) => count / ((solo[i] ?? 1) * (intended[i] ?? 1) * whole) - 1);
+  const good =
+    errors.every((error) => Math.abs(error) <= TOLERANCE) &&
+    workErrors.every((error) => Math.abs(error) <= WORK_TOLERANCE);
+  const show = (list: readonly number[]): string => list.map(percent).join(" : ");
+  judge(
+    name,
+    good,
+    `${show(parts)}, intended ${show(intended)}, off by ${show(errors)}; work off by ${show(workErrors)}; ` +
+      `together ${percent(sum / elapsedNs)} of a processor over ${seconds} s`,
+  );
+}
+
+/** Nanoseconds that a process's busiest thread, a vCPU's, has run. */
+function busiestThread(pid: number): number {
+  const times = readdirSync(`/proc/${pid}/task`).map((thread) => {
+    return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]);
+  });
+  return Math.max(...times);
+}
+
+/** A boot under a cap: V8's threads compile the engine all the while, and the VM pays for them. */
+async function bootUnderCap(fleet: Fleet, capPercent: number): Promise<void> {
+  const name = "booting";
+  await fleet.create({ name, image: "debian", memoryBytes: "96M", append: "quiet", cpu: { pool: "one", capPercent } });
+  await fleet.start(name);
+  const pid = (await fleet.inspect(name)).pid ?? 0;
+  const [begun, before, thread] = [performance.now(), processorTime(pid), busiestThread(pid)];
+  await sleep(seconds * 1000);
+  const used = processorTime(pid) - before;
+  const others = used - (busiestThread(pid) - thread);
+  const part = used / ((performance.now() - begun) * 1e6);
+  const error = part / (capPercent / 100) - 1;
+  judge(
+    `boot-at-${capPercent}`,
+    error <= TOLERANCE,
+    `${percent(part)} of a processor over ${seconds} s, ${percent(others / used)} of it by others than the vCPU's thread`,
+  );
+  await fleet.kill(name);
+  await fleet.remove(name);
+}
+
+/** Median time, in ms, of a guest's answers. */
+async function latency({ console }: Guest): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < ASKED; i++) {
+    times.push(await ask(console, i, PATIENCE_SECONDS));
+    await sleep(ASK_MS);
+  }
+  return times.sort((a, b) => a - b)[ASKED >> 1] ?? Infinity;
+}
+
+/** A guest that idles is asked with a neighbour that is paused, and with one that computes at its cap. */
+async function latencies(fleet: Fleet, busy: Guest, capPercent: number): Promise<void> {
+  const idle: Guest = { name: "idle", console: await bootDebian(fleet, "idle", { cpu: { pool: "one" } }) };
+  const guests = [busy, idle];
+  // By turns, so that what else the host does meets both.
+  const alone: number[] = [];
+  const beside: number[] = [];
+  for (let turn = 0; turn < 2; turn++) {
+    await fleet.pause(busy.name);
+    alone.push(await latency(idle));
+    await arrange(fleet, guests, [{ capPercent }, {}]);
+    beside.push(await latency(idle));
+  }
+  await fleet.kill(idle.name);
+  await fleet.remove(idle.name);
+  const [before, after] = [Math.min(...alone), Math.min(...beside)];
+  const text = `a neighbour's median answer takes ${before.toFixed(1)} ms alone, ${after.toFixed(1)} ms beside it`;
+  judge(`latency-at-${capPercent}`, after <= before + ADDED_MS, text);
+}
+
 await withFleet({ overcommit: 1 }, async (fleet) => {
   await fleet.putPool({ name: "one", processors: [(await fleet.pools())[0]?.processors.at(-1) ?? 0], cores: 1 });
-  const names = ["left", "right"];
-  for (const name of names) {
+  const guests: Guest[] = [];
+  for (const name of ["left", "right"]) {
     const console = await bootDebian(fleet, name, { cpu: { pool: "one" } });
-    await console.type("while :; do :; done\n");
+    await console.type(`${WORK}\n`);
+    await console.expect(PROMPT, PATIENCE_SECONDS);
+    guests.push({ name, console });
   }
-  for (const { name, vms, of, intended } of rounds) {
-    if (values.only !== undefined && values.only !== name) continue;
-    for (const [i, vm] of names.entries()) {
-      const { state } = await fleet.inspect(vm);
-      const settings = vms[i];
-      if (settings === undefined) {
-        if (state === "running") await fleet.pause(vm);
-        continue;
-      }
-      if (state === "paused") await fleet.resume(vm);
-      await fleet.update(vm, { cpu: { shares: settings.shares ?? 1024, capPercent: settings.capPercent ?? null } });
-    }
-    await sleep(SETTLE_MS);
-    const pids = (await fleet.list()).slice(0, vms.length).map(({ pid }) => pid ?? 0);
-    const [begun, before] = [performance.now(), pids.map(processorTime)];
-    await sleep(seconds * 1000);
-    const times = pids.map((pid, i) => processorTime(pid) - (before[i] ?? 0));
-    const whole = of === "sum" ? times.reduce((sum, time) => sum + time, 0) : (performance.now() - begun) * 1e6;
-    const parts = times.map((time) => time / whole);
-    const errors = parts.map((part, i) => part / (intended[i] ?? 1) - 1);
-    const good = errors.every((error) => Math.abs(error) <= TOLERANCE);
-    if (!good) failed++;
-    const show = (values: readonly number[]): string => values.map((value) => (value * 100).toFixed(2)).join(" : ");
-    const got = times.reduce((sum, time) => sum + time, 0) / ((performance.now() - begun) * 1e6);
-    console.log(
-      `${name}: ${show(parts)} %, intended ${show(intended)} %, off by ${show(errors)} %; ` +
-        `together ${(got * 100).toFixed(0)} % of a processor over ${seconds} s: ${good ? "pass" : "FAIL"}`,
-    );
+  const [left, right] = guests;
+  if (left === undefined || right === undefined) return;
+  await sleep(WARM_MS);
+  const solo: number[] = [];
+  for (const guest of guests) {
+    await arrange(fleet, guests, guest === left ? [{}] : [{}, {}]);
+    if (guest === right) await fleet.pause(left.name);
+    const { times, work } = await measure(fleet, [guest]);
+    solo.push((work[0] ?? 0) / (times[0] ?? 1));
+  }
+  for (let round = 0; round < Number(values.rounds); round++) {
+    for (const one of CASES) if (chosen(one.name)) await runCase(fleet, guests, one, solo);
+    // The other one would hold the processor.
+    if (chosen("latency")) await latencies(fleet, left, 50);
+    await fleet.pause(left.name);
+    if (chosen("boot")) await bootUnderCap(fleet, 25);
   }
 });
 process.exit(failed === 0 ? 0 : 1);

@@ -45,3 +45,12 @@ export async function bootDebian(
   await console.expect(PROMPT, 300);
   return console;
 }
+
+/** Has a guest's shell answer; the ms that it took. */
+export async function ask(console: VmConsole, number: number, patienceSeconds: number): Promise<number> {
+  const begun = performance.now();
+  // Its echo of what is typed has no sum in it.
+  await console.type(`echo is-$((${number} * 7))-so\n`);
+  await console.expect(new RegExp(`\\nis-${number * 7}-so\\r\\n`), patienceSeconds);
+  return performance.now() - begun;
+}

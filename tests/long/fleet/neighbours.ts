@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { Fleet } from "../../../src/fleet/contract.ts";
 import type { VmConsole } from "../../fleet/fleet-fixture.ts";
-import { bootDebian, processorTime, withFleet } from "./guests.ts";
+import { ask, bootDebian, processorTime, withFleet } from "./guests.ts";
 import { floodingKernel, spinningKernel, writingKernel } from "./hostile-kernels.ts";
 
 const MIB = 2 ** 20;
@@ -79,10 +79,7 @@ async function measure(console: VmConsole, pid: number): Promise<Measured> {
   const latencies: number[] = [];
   for (let i = 0; i < ASKED; i++) {
     await sleep((Number(values.seconds) * 1000) / ASKED);
-    const begun = performance.now();
-    await console.type(`echo is-$((${i} + 7))-so\n`);
-    await console.expect(new RegExp(`\\nis-${i + 7}-so\\r\\n`), PATIENCE_SECONDS);
-    latencies.push(performance.now() - begun);
+    latencies.push(await ask(console, i, PATIENCE_SECONDS));
   }
   const [after, usedAfter] = [await rounds(), processorTime(pid)];
   assert.doesNotMatch(console.text, /wrong-2/);

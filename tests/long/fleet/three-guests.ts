@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { Fleet } from "../../../src/fleet/contract.ts";
 import type { VmConsole } from "../../fleet/fleet-fixture.ts";
-import { bootDebian, withFleet } from "./guests.ts";
+import { ask, bootDebian, withFleet } from "./guests.ts";
 
 const ASK_MS = 5000;
 /** A host that has other work to do makes guests slow; one that does not answer for so long does not answer. */
@@ -30,12 +30,9 @@ const GUESTS = [
 const { values } = parseArgs({ options: { minutes: { type: "string", default: "60" } } });
 
 /** Asks one console until `end`; the times that its answers took, in ms. */
-async function ask(console: VmConsole, times: number[], end: number): Promise<void> {
+async function keepAsking(console: VmConsole, times: number[], end: number): Promise<void> {
   for (let number = 1; performance.now() < end; number++) {
-    const begun = performance.now();
-    await console.type(`echo is-$((${number} * 7))-so\n`);
-    await console.expect(new RegExp(`\\nis-${number * 7}-so\\r\\n`), PATIENCE_SECONDS);
-    times.push(performance.now() - begun);
+    times.push(await ask(console, number, PATIENCE_SECONDS));
     await sleep(ASK_MS);
   }
 }
@@ -59,7 +56,7 @@ await withFleet({}, async (fleet) => {
   };
   const timer = setInterval(report, REPORT_MS);
   try {
-    await Promise.all(consoles.map((console, i) => ask(console, times[i] ?? [], end)));
+    await Promise.all(consoles.map((console, i) => keepAsking(console, times[i] ?? [], end)));
   } finally {
     clearInterval(timer);
     report();
