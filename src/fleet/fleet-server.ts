@@ -237,7 +237,8 @@ class FleetServer implements Fleet {
 
   #status({ record, run }: Entry): VmStatus {
     const pool = this.#catalog.pool(record.spec.cpu.pool);
-    const saved = this.#folder.isSaved(record.id);
+    // Asked only where it is shown.
+    const saved = !isActive(record.state) && this.#folder.isSaved(record.id);
     return vmStatus({ record, run, pool, diskFolder: this.#folder.disksOf(record.id), saved });
   }
 

@@ -36,7 +36,7 @@ export interface StatusParts {
   readonly run: VmRun | undefined;
   readonly pool: CpuPool | undefined;
   readonly diskFolder: string;
-  /** Whether there is a saved state. */
+  /** Whether there is a saved state; false where the VM is on. */
   readonly saved: boolean;
 }
 
@@ -61,7 +61,7 @@ export function vmStatus({ record, run, pool, diskFolder, saved }: StatusParts):
     started: on ? started : null,
     uptimeSeconds: on && started !== null ? Math.max(0, (Date.now() - new Date(started).getTime()) / 1000) : 0,
     exit: on ? null : record.exit,
-    saved: !on && saved,
+    saved,
     restarts: record.restarts,
     memory: {
       asked: spec.memoryBytes,

@@ -1,4 +1,4 @@
-/** What this host has and can do, read from the host each time: nothing but names is remembered. */
+/** What this host has and can do, read from the host again and again: nothing but names is remembered for long. */
 
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
@@ -15,6 +15,31 @@ function read(path: string): string | undefined {
   }
 }
 
+/** For how long what costs system calls is told again, in ms: many callers ask for the same. */
+const FRESH_MS = 250;
+/** Figures kept at the most; beyond, all are measured anew. */
+const MOST_KEPT = 10_000;
+
+/** Measures what `key` names with `measure`, several times a second at the most. */
+export class Measured<Key, Value = number> {
+  readonly #kept = new Map<Key, { readonly at: number; readonly value: Value }>();
+  readonly #measure: (key: Key) => Value;
+
+  constructor(measure: (key: Key) => Value) {
+    this.#measure = measure;
+  }
+
+  of(key: Key): Value {
+    const now = performance.now();
+    const kept = this.#kept.get(key);
+    if (kept !== undefined && now - kept.at < FRESH_MS) return kept.value;
+    if (this.#kept.size >= MOST_KEPT) this.#kept.clear();
+    const value = this.#measure(key);
+    this.#kept.set(key, { at: now, value });
+    return value;
+  }
+}
+
 /** Numbers of the processors that this process may use. */
 export function processors(): number[] {
   const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(read("/proc/self/status") ?? "")?.[1];
@@ -25,15 +50,19 @@ export function processors(): number[] {
   });
 }
 
-export function hostMemory(): { totalBytes: number; availableBytes: number } {
+const memory = new Measured(() => {
   const available = /^MemAvailable:\s*(\d+) kB/m.exec(read("/proc/meminfo") ?? "")?.[1];
   return { totalBytes: totalmem(), availableBytes: available === undefined ? freemem() : Number(available) * 1024 };
-}
+});
 
-export function fileSystem(path: string): { totalBytes: number; freeBytes: number } {
+export const hostMemory = (): { totalBytes: number; availableBytes: number } => memory.of(undefined);
+
+const fileSystems = new Measured((path: string) => {
   const { blocks, bavail, bsize } = statfsSync(path);
   return { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
-}
+});
+
+export const fileSystem = (path: string): { totalBytes: number; freeBytes: number } => fileSystems.of(path);
 
 /** They do not change while a process lives, and asking costs a millisecond. */
 const names = { model: cpus()[0]?.model.trim() ?? arch(), kernel: `${platform()} ${release()}` };
@@ -46,31 +75,6 @@ export function busyMs(): number {
 
 /** Names this boot of the host: process ids of another one mean nothing. */
 export const bootId = (): string => read("/proc/sys/kernel/random/boot_id")?.trim() ?? "";
-
-/** For how long a figure that costs system calls is told again, in ms: many callers ask for the same VMs. */
-const FRESH_MS = 250;
-/** Figures kept at the most; beyond, all are measured anew. */
-const MOST_KEPT = 10_000;
-
-/** Measures what `key` names with `measure`, several times a second at the most. */
-export class Measured<Key> {
-  readonly #kept = new Map<Key, { readonly at: number; readonly value: number }>();
-  readonly #measure: (key: Key) => number;
-
-  constructor(measure: (key: Key) => number) {
-    this.#measure = measure;
-  }
-
-  of(key: Key): number {
-    const now = performance.now();
-    const kept = this.#kept.get(key);
-    if (kept !== undefined && now - kept.at < FRESH_MS) return kept.value;
-    if (this.#kept.size >= MOST_KEPT) this.#kept.clear();
-    const value = this.#measure(key);
-    this.#kept.set(key, { at: now, value });
-    return value;
-  }
-}
 
 const resident = new Measured((pid: number) => Number(read(`/proc/${pid}/statm`)?.split(" ")[1] ?? 0) * PAGE_BYTES);
 
@@ -130,7 +134,7 @@ export interface EngineFact {
   readonly reason: string;
 }
 
-export function engines(): EngineFact[] {
+function findEngines(): EngineFact[] {
   const wasm: EngineFact = { name: "wasm", available: true, reason: "runs anywhere" };
   const kvm = (reason: string): EngineFact[] => [wasm, { name: "kvm", available: false, reason }];
   try {
@@ -141,3 +145,7 @@ export function engines(): EngineFact[] {
   }
   return kvm("/dev/kvm is there, but VMs of a server run on the portable engine only so far");
 }
+
+const found = new Measured(findEngines);
+
+export const engines = (): EngineFact[] => found.of(undefined);

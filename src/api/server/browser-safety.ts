@@ -4,8 +4,7 @@
  * any page open. [Fetch standard §3.2; RFC 6455 §10.2]
  */
 
-import type { MiddlewareHandler } from "hono";
-import { PROBLEM_MEDIA, problemOf } from "../contract/problem.ts";
+import { type Problem, problemOf } from "../contract/problem.ts";
 
 /** Scripts from the server itself only; xterm.js puts its rules into style elements. [CSP Level 3] */
 const CONTENT_SECURITY_POLICY = [
@@ -22,7 +21,8 @@ const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-const HEADERS = {
+/** Of every answer. */
+export const SAFETY_HEADERS = {
   "content-security-policy": CONTENT_SECURITY_POLICY,
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-resource-policy": "same-origin",
@@ -33,8 +33,8 @@ const HEADERS = {
 } as const;
 
 /** Whether a request with these headers may come from a page: only from one that this server itself served. */
-export function sameOrigin(origin: string | null | undefined, host: string | null | undefined): boolean {
-  if (origin === null || origin === undefined) return true;
+export function sameOrigin(origin: string | undefined, host: string | undefined): boolean {
+  if (origin === undefined) return true;
   try {
     return new URL(origin).host === (host ?? "").toLowerCase();
   } catch {
@@ -43,21 +43,12 @@ export function sameOrigin(origin: string | null | undefined, host: string | nul
   }
 }
 
-export const secure: MiddlewareHandler = async (context, next) => {
-  await next();
-  for (const [name, value] of Object.entries(HEADERS)) context.res.headers.set(name, value);
-};
-
-export const refuseOtherOrigins: MiddlewareHandler = async (context, next) => {
-  const { headers } = context.req.raw;
-  const origin = headers.get("origin");
-  if (sameOrigin(origin, headers.get("host"))) {
-    await next();
-    return undefined;
-  }
-  const detail = `a page of ${(origin ?? "").slice(0, 200)} may not call this server; wanted: a page that it served itself`;
-  return new Response(JSON.stringify(problemOf("origin-refused", detail)), {
-    status: 403,
-    headers: { "content-type": PROBLEM_MEDIA },
-  });
-};
+/** The problem with a request that another site's page sent; undefined where there is none. */
+export function originRefusal(origin: string, host: string): Problem | undefined {
+  if (origin === "" || sameOrigin(origin, host)) return undefined;
+  const page = origin.slice(0, 200);
+  return problemOf(
+    "origin-refused",
+    `a page of ${page} may not call this server; wanted: a page that it served itself`,
+  );
+}

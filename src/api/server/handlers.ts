@@ -7,6 +7,7 @@ import type { ApiOperations } from "../contract/api.ts";
 import type { Checked, Operation, Output } from "../contract/operation.ts";
 import type { AccessStore } from "./access-store.ts";
 import { type Caller, demandWholeHost } from "./caller.ts";
+import type { ApiAnswer, ApiRequest } from "./exchange.ts";
 import { metricsText, type RequestMetrics } from "./metrics.ts";
 import { consoleLog, eventStream, operationStream } from "./streams.ts";
 import type { Tenant } from "./tenant.ts";
@@ -31,12 +32,11 @@ export interface Call<O extends Operation> extends Checked<O> {
   readonly caller: Caller;
   readonly tenant: Tenant;
   readonly dependencies: ApiDependencies;
-  /** Of the request. */
-  readonly headers: Headers;
+  readonly headers: ApiRequest["headers"];
 }
 
-/** An operation that streams answers with the stream, every other with what its schema says. */
-type Answer<O extends Operation> = O extends { media: string } ? ReadableStream<Uint8Array> | string : Output<O>;
+/** An operation of plain bytes answers with them or their stream, every other with what its schema says. */
+type Answer<O extends Operation> = O extends { media: string } ? NonNullable<ApiAnswer["body"]> : Output<O>;
 type Served = Exclude<
   { [K in keyof ApiOperations]: ApiOperations[K] extends { status: 101 } ? never : K }[keyof ApiOperations],
   never
@@ -99,7 +99,7 @@ export const handlers: Handlers = {
   listEvents: async ({ tenant, dependencies, query }) =>
     (await dependencies.fleet.events(query.after, query.limit)).filter((event) => tenant.seesEvent(event)),
   followEvents: async ({ tenant, dependencies, query, headers }) => {
-    const last = Number(headers.get("last-event-id") ?? Number.NaN);
+    const last = Number(headers["last-event-id"] ?? Number.NaN);
     const resumed = Number.isSafeInteger(last) && last >= 0 ? last : undefined;
     const after = resumed ?? query.after ?? (query.replay ? 0 : undefined);
     return eventStream(tenant, dependencies, after);

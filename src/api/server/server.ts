@@ -1,32 +1,17 @@
 /** The API on sockets: a Unix socket that only its owner may open, and TCP, with TLS where a certificate is given. */
 
 import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
-import { createServer as createHttpServer, type IncomingMessage, type Server as HttpServer } from "node:http";
-import { createServer as createHttpsServer } from "node:https";
+import type { Server as HttpServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { getRequestListener, type Http2Bindings, type HttpBindings } from "@hono/node-server";
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { IsolaError } from "../../base/errors.ts";
-import { type AppOptions, BODY_LIMIT_BYTES, createApp, type IsolaApp, textOf } from "./app.ts";
+import { type AppOptions, createApp } from "./app.ts";
 import { ConsoleSockets } from "./console-sockets.ts";
+import { type Listener, makeListener } from "./http-listener.ts";
 
 /** A Unix socket's path, in bytes, without the final zero. [unix(7): sun_path] */
 const UNIX_PATH_LIMIT = 107;
-/** How long the head of a request, and a whole request, may take to arrive, in milliseconds. */
-const HEAD_MS = 10_000;
-const REQUEST_MS = 60_000;
-const HEAD_LIMIT_BYTES = 16 * 1024;
-/** Connections of one listener. */
-const CONNECTION_LIMIT = 1000;
-const TOO_LARGE = 413;
-/** How long a client that sends too much may take to read the answer, and how much of the rest is read meanwhile. */
-const LINGER_MS = 500;
-const LINGER_BYTES = 8 * 2 ** 20;
-const LINGER_LOOK_MS = 5;
-/** How long requests under way may take to end when the server closes. */
-const CLOSE_MS = 2000;
 
 export interface TcpAddress {
   readonly host: string;
@@ -114,75 +99,6 @@ async function clearPath(path: string): Promise<void> {
     if (error instanceof IsolaError) throw error;
     throw cannotListen(path, error as NodeJS.ErrnoException, "a folder that this user may write, see --socket");
   }
-}
-
-interface Listener {
-  readonly server: HttpServer;
-  close(): Promise<void>;
-}
-
-function makeListener(app: IsolaApp, consoles: ConsoleSockets, local: boolean, tls: TcpAddress["tls"]): Listener {
-  const bindings = (incoming: IncomingMessage) => ({
-    local,
-    address: local ? "unix" : (incoming.socket.remoteAddress ?? "unknown"),
-  });
-  const answer = async (request: Request, env: HttpBindings | Http2Bindings): Promise<Response> => {
-    const { incoming, outgoing } = env as HttpBindings;
-    const response = await app.fetch(request, bindings(incoming));
-    const text = textOf(response);
-    if (text === undefined || outgoing.headersSent || outgoing.destroyed) return response;
-    outgoing.writeHead(response.status, {
-      ...Object.fromEntries(response.headers),
-      "content-length": Buffer.byteLength(text),
-    });
-    outgoing.end(text);
-    return RESPONSE_ALREADY_SENT;
-  };
-  const handle = getRequestListener(answer, {
-    overrideGlobalObjects: false,
-    // It would read on for a while, to keep the connection.
-    autoCleanupIncoming: false,
-  });
-  const limits = { maxHeaderSize: HEAD_LIMIT_BYTES };
-  const listener = (incoming: IncomingMessage, outgoing: Parameters<typeof handle>[1]): void => {
-    // A stream that is cut off destroys the response with an error, which is the way to cut it off, not a failure.
-    outgoing.on("error", () => undefined);
-    const { socket } = incoming;
-    outgoing.on("finish", () => {
-      if (outgoing.statusCode !== TOO_LARGE) return;
-      // What still comes is thrown away, so that the client gets to read why; not for long, and not much of it.
-      const end = performance.now() + LINGER_MS;
-      const limit = socket.bytesRead + LINGER_BYTES;
-      const look = setInterval(() => {
-        if (!socket.destroyed && performance.now() < end && socket.bytesRead < limit) return;
-        clearInterval(look);
-        socket.destroy();
-      }, LINGER_LOOK_MS);
-    });
-    void handle(incoming, outgoing);
-  };
-  const server =
-    tls === undefined ? createHttpServer(limits, listener) : createHttpsServer({ ...limits, ...tls }, listener);
-  server.headersTimeout = HEAD_MS;
-  server.requestTimeout = REQUEST_MS;
-  server.maxConnections = CONNECTION_LIMIT;
-  // A client that waits for leave to send its body gets it from what reads the body, after all checks of the head.
-  server.on("checkContinue", (incoming, outgoing) => {
-    const length = Number(incoming.headers["content-length"] ?? 0);
-    if (length <= BODY_LIMIT_BYTES) outgoing.writeContinue();
-    listener(incoming, outgoing);
-  });
-  server.on("upgrade", (request, socket, head) => void consoles.upgrade(request, socket, head, local));
-  return {
-    server,
-    close: async () => {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeIdleConnections();
-      const impatient = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
-      await closed;
-      clearTimeout(impatient);
-    },
-  };
 }
 
 /** Listens; throws an IsolaError `listen-failed` that says why it cannot. */

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { readFile, realpath } from "node:fs/promises";
 import { extname, join, sep } from "node:path";
+import { type ApiAnswer, type ApiRequest, header } from "./exchange.ts";
 
 const TYPES: Readonly<Record<string, string>> = {
   ".css": "text/css; charset=utf-8",
@@ -29,15 +30,19 @@ const MISSING_PAGE = `<!doctype html>
 <a href="/openapi.json">/openapi.json</a>.</p></html>
 `;
 
-function page(html: string): Response {
-  return new Response(html, { headers: { "content-type": "text/html; charset=utf-8", "cache-control": "no-cache" } });
+function page(html: string): ApiAnswer {
+  return {
+    status: 200,
+    headers: { "content-type": "text/html; charset=utf-8", "cache-control": "no-cache" },
+    body: html,
+  };
 }
 
 /** Answers GET requests with files of `folder`; undefined where there is none of that name. */
-export function staticFiles(folder: string | undefined): (request: Request) => Promise<Response | undefined> {
+export function staticFiles(folder: string | undefined): (request: ApiRequest) => Promise<ApiAnswer | undefined> {
   return async (request) => {
     if (request.method !== "GET" && request.method !== "HEAD") return undefined;
-    const { pathname } = new URL(request.url);
+    const { path: pathname } = request;
     const index = pathname === "/" || pathname === "/index.html";
     if (folder === undefined) return index ? page(MISSING_PAGE) : undefined;
     let path: string;
@@ -59,7 +64,7 @@ export function staticFiles(folder: string | undefined): (request: Request) => P
       "content-type": type,
       "cache-control": pathname.startsWith(IMMUTABLE) ? "public, max-age=31536000, immutable" : "no-cache",
     };
-    if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers });
-    return new Response(bytes, { headers });
+    if (header(request, "if-none-match") === etag) return { status: 304, headers, body: null };
+    return { status: 200, headers, body: bytes };
   };
 }

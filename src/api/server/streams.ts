@@ -103,19 +103,11 @@ export async function consoleLog(
   vm: string,
   tailBytes: number | undefined,
   follow: boolean,
-): Promise<ReadableStream<Uint8Array>> {
+): Promise<ReadableStream<Uint8Array> | Uint8Array> {
   const options = tailBytes === undefined ? {} : { tailBytes };
-  if (!follow) {
-    const text = await fleet.log(vm, options);
-    return new ReadableStream({
-      start(controller) {
-        if (text.length > 0) controller.enqueue(text);
-        controller.close();
-      },
-    });
-  }
+  if (!follow) return await fleet.log(vm, options);
   const { state } = await fleet.inspect(vm);
-  if (state === "stopped" || state === "failed") return await consoleLog({ fleet, metrics }, vm, tailBytes, false);
+  if (state === "stopped" || state === "failed") return await fleet.log(vm, options);
   const early: Uint8Array[] = [];
   let sink: Sink | undefined;
   let ended = false;

@@ -19,7 +19,7 @@ import { parseArgs } from "node:util";
 import type { Fleet, VmStatus } from "../../../src/fleet/contract.ts";
 import { openFleet } from "../../../src/fleet/fleet-server.ts";
 import { isActive } from "../../../src/fleet/fleet-status.ts";
-import { diskPath } from "../../../src/fleet/vm-spawn.ts";
+import { diskPath, VM_FILES } from "../../../src/fleet/vm-spawn.ts";
 import { checkDisk, durable, makeFileSystem, WRITER, writerSpec } from "./disk-writer.ts";
 import { idleKernel } from "./idle-kernel.ts";
 
@@ -118,6 +118,30 @@ async function end(child: ChildProcess): Promise<void> {
   await closed;
 }
 
+/**
+ * What each thread of a process does: its state, the seconds for which it ran and waited for a processor, and where in
+ * the kernel it sleeps. Tells a host that has no time from a wake-up that was lost. [proc(5)]
+ */
+function doing(pid: number): string {
+  const read = (path: string): string => readFileSync(`/proc/${pid}/${path}`, "latin1").trim();
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`).map((tid) => {
+      const [ran = 0, waited = 0] = read(`task/${tid}/schedstat`).split(" ").map(Number);
+      const state = /^State:\s*(\S)/m.exec(read(`task/${tid}/status`))?.[1];
+      const seconds = (nanoseconds: number): string => (nanoseconds / 1e9).toFixed(1);
+      return `${read(`task/${tid}/comm`)} ${state} ${seconds(ran)}+${seconds(waited)} s ${read(`task/${tid}/wchan`)}`;
+    });
+    return `${pid} ${read("cmdline").split("\0").slice(0, 2).join(" ")} [${threads.join(", ")}]`;
+  } catch {
+    return `${pid} is gone`;
+  }
+}
+
+/** The end of what a VM's process wrote when it failed. */
+function lastWords(id: string): string {
+  return readFileSync(join(state, "vms", id, VM_FILES.errors), "utf8").slice(-500);
+}
+
 /** Another server comes: what it says must be what is. */
 async function verify(round: number): Promise<void> {
   const fleet = await openFleet({ stateFolder: state });
@@ -136,7 +160,12 @@ async function verify(round: number): Promise<void> {
       found = settled && known.join() === real.join() ? "" : `known ${known.join()}, real ${real.join()}`;
     } while (found !== "" && performance.now() < deadline);
     const shown = vms.map(({ name, state: now, pid, exit }) => `${name} ${now} ${pid} ${exit?.kind ?? ""}`).join("; ");
-    assert.equal(found, "", `round ${round}: ${shown}`);
+    if (found !== "") {
+      const load = readFileSync("/proc/loadavg", "latin1").trim();
+      const pids = new Set([...processes(), ...vms.flatMap(({ pid }) => (pid === null ? [] : [pid]))]);
+      const why = [`load ${load}`, ...[...pids].map(doing), ...vms.map(({ id, name }) => `${name}: ${lastWords(id)}`)];
+      assert.fail(`round ${round}, ${found}: ${shown}\n${why.join("\n")}`);
+    }
     const ids = new Set(vms.map(({ id }) => id));
     for (const id of created) {
       if (!inRemoval.has(id)) assert.ok(ids.has(id), `round ${round}: ${id} was created and is gone`);
