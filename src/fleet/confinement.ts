@@ -123,6 +123,35 @@ export function planWalls(programs: string): Walls {
   };
 }
 
+/** What a VM's process does that a wall would forbid. */
+export interface Needs {
+  /** Brings what it writes to the disk: Node's permissions know no right for that. */
+  readonly writesDisks: boolean;
+  /** Asks the kernel for what Node does not offer, as the engine kvm does. */
+  readonly callsNatively: boolean;
+}
+
+/** The walls of one VM; the kernel's stand for each. */
+export function wallsFor(walls: Walls, { writesDisks, callsNatively }: Needs): Walls {
+  const lost = new Map<Barrier["name"], string>();
+  if (writesDisks) lost.set("node-permissions", "off for VMs with disks, since it forbids fsync");
+  if (callsNatively) {
+    lost.set("node-permissions", "off with the engine kvm, whose native calls pass it by");
+    lost.set("no-native-calls", "the engine kvm makes them, on a descriptor of /dev/kvm that it was handed");
+  }
+  const permissions = lost.has("node-permissions");
+  const isLost = (flag: string): boolean =>
+    (permissions && /^--(permission|allow-)/.test(flag)) || (callsNatively && flag === "--no-experimental-ffi");
+  return {
+    ...walls,
+    nodeFlags: walls.nodeFlags.filter((flag) => !isLost(flag)),
+    barriers: walls.barriers.map((one) => {
+      const why = lost.get(one.name);
+      return why === undefined ? one : { ...one, enforced: false, detail: `${why}; the kernel's walls stand` };
+    }),
+  };
+}
+
 /** Why processor time is held by isola's own limiter alone. */
 function cgroupReason(): string {
   if (existsSync("/sys/fs/cgroup/cgroup.controllers")) return "not delegated to isola; its own limiter holds budgets";

@@ -109,10 +109,13 @@ export interface VmProcessConfig {
     readonly limits: DiskLimits;
   }[];
   readonly memoryBytes: number;
+  readonly cpus: number;
   /** The processor's model. [isa/cpu-models.ts] */
   readonly cpu: string;
   readonly commandLine: string;
   readonly engine: "wasm" | "kvm";
+  /** Of /dev/kvm; null: the engine needs none. */
+  readonly kvmFd: number | null;
   readonly clock: { readonly offsetSeconds: number; readonly startAt: string | null };
   readonly fwCfg: readonly { readonly name: string; readonly text: string }[];
   readonly rebootOnReset: boolean;

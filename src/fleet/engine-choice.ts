@@ -2,10 +2,10 @@
 
 import type { EngineName } from "../machine/vm-contract.ts";
 import { type KvmReport, probeKvm } from "../cpu/kvm/probe.ts";
-import { type ProcessorWanted, kvmUnfit } from "./kvm-engine.ts";
+import { kvmUnfit, type ProcessorWanted } from "./kvm-engine.ts";
 import { linuxSys } from "../sys/linux.ts";
 
-export type { ProcessorWanted };
+export { kvmUnfit, type ProcessorWanted };
 
 export interface EngineChoice {
   readonly engine: EngineName;

@@ -28,6 +28,7 @@ import type {
 } from "./contract.ts";
 import { MAX_KEY_CODES, type Screen } from "./control-protocol.ts";
 import { CpuScheduler, SCHEDULE_MS } from "./cpu-scheduler.ts";
+import { HostEngines } from "./host-engines.ts";
 import { FleetError } from "./fleet-error.ts";
 import { diskUse, hostInventory, isActive, usedPercent, vmStatus } from "./fleet-status.ts";
 import { bindProcess, busyMs, fileSystem, hostMemory, processors, residentBytes } from "./host-facts.ts";
@@ -88,6 +89,7 @@ class FleetServer implements Fleet {
   readonly #folder: StateFolder;
   readonly #record: FleetRecord;
   readonly #walls: Walls;
+  readonly #engines = new HostEngines();
   readonly #catalog: Catalog;
   readonly #supervisor: Supervisor;
   readonly #operations: OperationLog;
@@ -128,6 +130,7 @@ class FleetServer implements Fleet {
       program,
       images: options.images ?? new ImageStore(),
       walls: this.#walls,
+      engines: this.#engines,
       capacity: this.#capacity,
       catalog: () => this.#catalog,
       emit: (event, entry, actor) => this.#emitVm(event, entry, actor),
@@ -257,6 +260,7 @@ class FleetServer implements Fleet {
       capacity: this.#capacity,
       hostReserveBytes: this.#hostReserveBytes,
       walls: this.#walls,
+      engines: this.#engines.facts(),
       pools: this.#catalog.pools(),
       vms: this.#supervisor.entries,
       processors: this.#processors,

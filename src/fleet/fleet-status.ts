@@ -6,7 +6,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { type Capacity, diskBytes, limitBytes, processBytes, reservedBytes } from "./admission.ts";
 import type { Walls } from "./confinement.ts";
 import type { CpuPool, HostInventory, VmStatus } from "./contract.ts";
-import { engines, fileSystem, hostMemory, hostNames, Measured, residentBytes } from "./host-facts.ts";
+import { type EngineFact, fileSystem, hostMemory, hostNames, Measured, residentBytes } from "./host-facts.ts";
 import { ACTIVE_STATES, type VmState } from "./lifecycle.ts";
 import type { VmRecord } from "./record.ts";
 import { PERCENT_PER_PROCESSOR, type VmSpec } from "./vm-spec.ts";
@@ -86,6 +86,7 @@ export interface InventoryParts {
   readonly capacity: Capacity;
   readonly hostReserveBytes: number;
   readonly walls: Walls;
+  readonly engines: readonly EngineFact[];
   readonly pools: readonly CpuPool[];
   readonly vms: readonly { readonly record: VmRecord; readonly run: VmRun | undefined }[];
   readonly processors: readonly number[];
@@ -137,7 +138,7 @@ export function hostInventory(parts: InventoryParts): HostInventory {
       grantedBytes: total(diskBytes, [...vms]),
       usedBytes: vms.reduce((sum, { record }) => sum + diskUse(parts.diskFolderOf(record.id), record.spec), 0),
     },
-    engines: engines(),
+    engines: [...parts.engines],
     confinement: [...walls.barriers],
     vms: { total: vms.length, active: on.length },
   };

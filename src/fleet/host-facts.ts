@@ -1,6 +1,6 @@
 /** What this host has and can do, read from the host again and again: nothing but names is remembered for long. */
 
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname } from "node:path";
 import { processDoor } from "../sys/confine.ts";
@@ -133,19 +133,3 @@ export interface EngineFact {
   readonly available: boolean;
   readonly reason: string;
 }
-
-function findEngines(): EngineFact[] {
-  const wasm: EngineFact = { name: "wasm", available: true, reason: "runs anywhere" };
-  const kvm = (reason: string): EngineFact[] => [wasm, { name: "kvm", available: false, reason }];
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return kvm(code === "ENOENT" ? "there is no /dev/kvm" : `/dev/kvm cannot be opened (${code})`);
-  }
-  return kvm("/dev/kvm is there, but VMs of a server run on the portable engine only so far");
-}
-
-const found = new Measured(findEngines);
-
-export const engines = (): EngineFact[] => found.of(undefined);

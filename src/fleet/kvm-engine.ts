@@ -90,11 +90,11 @@ class KvmEngine implements VmEngine {
   readonly #kickers: Kicker[] = [];
   #disposed = false;
 
-  constructor({ memory, cpus, cpu: asked, tscHz }: EngineRequest) {
+  constructor({ memory, cpus, cpu: asked, tscHz }: EngineRequest, descriptor: number | undefined) {
     const sys = linuxSys();
     this.memory = memory;
     using stack = new DisposableStack();
-    this.#kvm = stack.use(Kvm.open(sys));
+    this.#kvm = stack.use(descriptor === undefined ? Kvm.open(sys) : Kvm.adopt(sys, descriptor));
     const most = this.#kvm.capability("MAX_VCPUS");
     if (cpus > most) {
       throw new IsolaError({
@@ -184,5 +184,10 @@ export function kvmProcessor(): { readonly model: string; readonly tscHz: number
   return { model: modelOf(kvm, DEFAULT_CPU_MODEL.name).name, tscHz: vcpu.tscKhz() * 1000 };
 }
 
-/** @throws IsolaError `kvm-unavailable`, `cpus-too-many`, `cpu-model-invalid`, `cpu-model-unfit`, `tsc-unfit`; SysError where the host refuses a part of the VM */
-export const createKvmEngine = (request: EngineRequest): VmEngine => new KvmEngine(request);
+/**
+ * `descriptor`: of /dev/kvm, left open; absent: the file is opened.
+ * @throws IsolaError `kvm-unavailable`, `cpus-too-many`, `cpu-model-invalid`, `cpu-model-unfit`, `tsc-unfit`; SysError
+ * where the host refuses a part of the VM
+ */
+export const createKvmEngine = (request: EngineRequest, descriptor?: number): VmEngine =>
+  new KvmEngine(request, descriptor);

@@ -2,8 +2,8 @@
 
 import { IsolaError } from "../base/errors.ts";
 import { decompress } from "../images/decompress/decompress.ts";
-import { type EngineRequest, VirtualMachine, type VmEngine } from "../machine/vm.ts";
-import type { CreateVm, RestoreVm } from "../machine/vm-contract.ts";
+import { type EngineRequest, VirtualMachine, type VmEngine, type VmPlace } from "../machine/vm.ts";
+import type { RestoreOptions, Vm, VmOptions } from "../machine/vm-contract.ts";
 import { portableProcessor } from "../machine/portable-processor.ts";
 import { createKvmEngine } from "./kvm-engine.ts";
 import { watchMainThread } from "./memory-return.ts";
@@ -25,14 +25,21 @@ function portableEngine({ cpus, ...processor }: EngineRequest): VmEngine {
   };
 }
 
-const createEngine = (request: EngineRequest): VmEngine =>
-  request.name === "kvm" ? createKvmEngine(request) : portableEngine(request);
+/** What a process was given to run VMs with. */
+export interface NodePlace {
+  /** A descriptor of /dev/kvm, which stays open; absent: the engine kvm opens the file. */
+  readonly kvm?: number;
+}
 
-export const createNodeVm: CreateVm = (options) => {
+function placeOf({ kvm }: NodePlace): VmPlace {
   watchMainThread();
-  return new VirtualMachine(options, { createEngine, decompress });
-};
-export const restoreNodeVm: RestoreVm = (options) => {
-  watchMainThread();
-  return new VirtualMachine(options, { createEngine, decompress });
-};
+  return {
+    createEngine: (request) => (request.name === "kvm" ? createKvmEngine(request, kvm) : portableEngine(request)),
+    decompress,
+  };
+}
+
+export const createNodeVm = (options: VmOptions, place: NodePlace = {}): Vm =>
+  new VirtualMachine(options, placeOf(place));
+export const restoreNodeVm = (options: RestoreOptions, place: NodePlace = {}): Vm =>
+  new VirtualMachine(options, placeOf(place));

@@ -12,6 +12,7 @@ import { constants, zstdCompress, zstdDecompress } from "node:zlib";
 import { IsolaError } from "../base/errors.ts";
 import { type OpenedState, openState } from "../machine/saved-state/manifest.ts";
 import type { StateCodec, StateSink, StateSource } from "../machine/saved-state/state-file.ts";
+import type { ProcessorWanted } from "./engine-choice.ts";
 import type { Vm } from "../machine/vm-contract.ts";
 
 const readAt = promisify(read);
@@ -154,6 +155,17 @@ export function openSavedDescriptor(fd: number): Promise<OpenedState> {
     },
   };
   return openState(source, [ZSTD_CODEC]);
+}
+
+/** The processor that a saved VM needs; undefined where the file does not tell: whoever goes on with it says why. */
+export async function savedProcessor(path: string): Promise<ProcessorWanted | undefined> {
+  try {
+    await using file = await open(path, "r");
+    const { cpu, clock } = (await openSavedDescriptor(file.fd)).machine;
+    return { cpu, tscHz: clock.tscHz };
+  } catch {
+    return undefined;
+  }
 }
 
 /** A saved VM in a file that stays open, and must be disposed of, after the VM that reads it has started. */

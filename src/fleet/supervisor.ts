@@ -11,16 +11,18 @@ import type { ImageStore } from "../images/store.ts";
 import { admitRun, type Capacity } from "./admission.ts";
 import { bootFiles } from "./boot-files.ts";
 import type { Catalog, Member } from "./catalog.ts";
-import type { Walls } from "./confinement.ts";
+import { type Walls, wallsFor } from "./confinement.ts";
 import type { FleetEvent, VmExit, VmSample } from "./contract.ts";
 import { FleetError } from "./fleet-error.ts";
 import { isActive } from "./fleet-status.ts";
+import type { HostEngines } from "./host-engines.ts";
 import { bootId, isAlive } from "./host-facts.ts";
 import { admits, type VmState } from "./lifecycle.ts";
 import type { FleetRecord, RunRecord, VmRecord } from "./record.ts";
 import { GOOD_RUN_MS, isFailure, restartDelay } from "./restart-policy.ts";
 import { Samples } from "./samples.ts";
 import type { StateFolder } from "./state-folder.ts";
+import { savedProcessor } from "./saved-file.ts";
 import { readExit, VmRun } from "./vm-run.ts";
 import { spawnVm, VM_FILES } from "./vm-spawn.ts";
 import { PERCENT_PER_PROCESSOR } from "./vm-spec.ts";
@@ -50,6 +52,7 @@ export interface SupervisorPlace {
   readonly program: string;
   readonly images: Pick<ImageStore, "locate">;
   readonly walls: Walls;
+  readonly engines: HostEngines;
   readonly capacity: Capacity;
   readonly catalog: () => Catalog;
   emit(event: Pick<FleetEvent, "kind" | "message"> & { data?: FleetEvent["data"] }, entry: Entry, actor?: string): void;
@@ -129,43 +132,36 @@ export class Supervisor {
   }
 
   async #begin(entry: Entry, progress: ProgressListener, restarts: number): Promise<void> {
-    const { capacity, catalog, walls } = this.#place;
+    const { capacity, catalog, engines } = this.#place;
     const { id, spec } = entry.record;
     const { pool: poolName } = spec.cpu;
     const request = { action: "start", id, spec, tenants: this.members() };
     admitRun(request, capacity, catalog().pool(poolName), catalog().quota(spec.project));
-    if (spec.engine === "kvm") {
-      throw new FleetError({
-        code: "no-resources",
-        message: `cannot start ${spec.name}: engine kvm is not available to a server's VMs so far; wanted: auto or wasm`,
-      });
-    }
-    const confinement = wallsOf(
-      walls,
-      spec.disks.some((disk) => !disk.readonly),
-    );
     const run: RunRecord = {
       secret: randomBytes(32).toString("hex"),
       pid: null,
       pidStart: "",
       bootId: bootId(),
-      engine: "wasm",
+      engine: engines.choose(spec),
       started: new Date().toISOString(),
-      confinement: confinement.barriers,
+      confinement: [],
     };
     entry.cancelled = undefined;
     this.enter(entry, "starting", { wanted: true, run, restarts, exit: null });
-    entry.starting = this.#launch(entry, run, confinement, progress).finally(() => {
+    entry.starting = this.#launch(entry, run, progress).finally(() => {
       entry.starting = undefined;
     });
     await entry.starting;
   }
 
-  async #launch(entry: Entry, planned: RunRecord, walls: Walls, progress: ProgressListener): Promise<void> {
+  async #launch(entry: Entry, planned: RunRecord, progress: ProgressListener): Promise<void> {
     const { folder, images, catalog } = this.#place;
     const { id, number, spec } = entry.record;
     try {
       const boot = await bootFiles(spec, images, progress);
+      const engine = await this.#engineOf(entry, planned.engine);
+      const writesDisks = spec.disks.some((disk) => !disk.readonly);
+      const walls = wallsFor(this.#place.walls, { writesDisks, callsNatively: engine === "kvm" });
       progress({ step: "starting the VM's process" });
       this.#checkCancelled(entry);
       const home = folder.vm(id);
@@ -180,14 +176,15 @@ export class Supervisor {
         disks: folder.disksOf(id),
         secret: planned.secret,
         boot,
-        engine: "wasm",
+        engine,
         walls,
         processors: pool?.processors ?? [],
         budget: capPercent === null ? null : capPercent / PERCENT_PER_PROCESSOR,
         restore: folder.isSaved(id),
         program: this.#place.program,
       });
-      const run: RunRecord = { ...planned, pid: spawned.pid, pidStart: spawned.pidStart };
+      const { pid, pidStart } = spawned;
+      const run: RunRecord = { ...planned, engine, confinement: walls.barriers, pid, pidStart };
       // Recorded first: from the word on, the process lives without this server.
       this.change(entry, { run });
       spawned.go();
@@ -206,6 +203,14 @@ export class Supervisor {
     await entry.run?.ready();
     // It has gone on with it, and its disks with it.
     folder.dropSaved(id);
+  }
+
+  /** `planned`, unless a saved state has to go on elsewhere. */
+  async #engineOf({ record }: Entry, planned: RunRecord["engine"]): Promise<RunRecord["engine"]> {
+    const { folder, engines } = this.#place;
+    if (planned === "wasm" || !folder.isSaved(record.id)) return planned;
+    const saved = await savedProcessor(join(folder.vm(record.id), VM_FILES.saved));
+    return saved === undefined ? planned : engines.chooseFor(record.spec, saved);
   }
 
   #checkCancelled({ cancelled, record }: Entry): void {
@@ -460,17 +465,4 @@ export class Supervisor {
 /** Resolves when the signal is aborted. */
 async function aborted(signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-}
-
-/** Walls of one VM: Node's permissions forbid what makes a disk durable. */
-function wallsOf(walls: Walls, writesDisks: boolean): Walls {
-  if (!writesDisks) return walls;
-  const detail = "off for VMs with disks, since it forbids fsync; the kernel's walls stand";
-  return {
-    ...walls,
-    nodeFlags: walls.nodeFlags.filter((flag) => !flag.startsWith("--permission") && !flag.startsWith("--allow-")),
-    barriers: walls.barriers.map((one) =>
-      one.name === "node-permissions" ? { ...one, enforced: false, detail } : one,
-    ),
-  };
 }

@@ -115,8 +115,9 @@ export class VmRunner {
 
   /** The VM of this power-on: the first one goes on with a saved state where there is one. */
   async #makeVm(options: VmOptions): Promise<{ readonly vm: Vm; readonly typed?: Uint8Array }> {
-    const { savedFd, memoryBytes, engine } = this.#config;
-    if (savedFd === null || this.#resets > 0) return { vm: createNodeVm(options) };
+    const { savedFd, memoryBytes, engine, kvmFd } = this.#config;
+    const place = kvmFd === null ? {} : { kvm: kvmFd };
+    if (savedFd === null || this.#resets > 0) return { vm: createNodeVm(options, place) };
     const { openSavedDescriptor } = await import("./saved-file.ts");
     const saved = await openSavedDescriptor(savedFd);
     const { config, typed } = saved.machine;
@@ -126,7 +127,7 @@ export class VmRunner {
         message: `its saved state has ${config.ramBytes} bytes of memory, the VM now ${memoryBytes}; wanted: the same, or a start without the state`,
       });
     }
-    return { vm: restoreNodeVm({ saved, engine, disks: this.#disks }), typed };
+    return { vm: restoreNodeVm({ saved, engine, disks: this.#disks }, place), typed };
   }
 
   async #powerOn(): Promise<VmResult> {
@@ -155,9 +156,10 @@ export class VmRunner {
   }
 
   #options(): VmOptions {
-    const { memoryBytes, cpu, commandLine, engine, kernelFd, initrdFd, modules, fwCfg } = this.#config;
+    const { memoryBytes, cpus, cpu, commandLine, engine, kernelFd, initrdFd, modules, fwCfg } = this.#config;
     return {
       memoryBytes,
+      cpus,
       cpu,
       commandLine,
       engine,
@@ -188,6 +190,8 @@ export class VmRunner {
         return { kind: "killed", message: "switched off", time };
       case "triple-fault":
       case "internal-error":
+        // Registers and instruction bytes are many lines: they go to the log of the VM's process.
+        if ("details" in result) console.error([result.message, ...(result.details ?? [])].join("\n"));
         return { kind: result.kind, message: result.message, time };
     }
   }

@@ -7,6 +7,7 @@ import type { Writable } from "node:stream";
 import { placeLock, startTime } from "../sys/lock-file.ts";
 import type { Walls } from "./confinement.ts";
 import { FIRST_FILE_FD, type LaunchConfig, LISTEN_FD, type VmProcessConfig } from "./control-protocol.ts";
+import { KVM_PATH } from "../cpu/kvm/kvm.ts";
 import { FleetError } from "./fleet-error.ts";
 import type { BootFiles } from "./boot-files.ts";
 import type { VmSpec } from "./vm-spec.ts";
@@ -97,9 +98,11 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
         return { fd, name, readOnly, limits };
       }),
       memoryBytes: spec.memoryBytes,
+      cpus: spec.cpu.count,
       cpu: spec.cpu.model,
       commandLine: boot.commandLine,
       engine: options.engine,
+      kvmFd: options.engine === "kvm" ? hand(open(KVM_PATH, "r+")) : null,
       clock: spec.clock,
       fwCfg: spec.firmware.fwCfg,
       rebootOnReset: spec.rebootOnReset,

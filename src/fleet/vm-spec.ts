@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { parseSize } from "../base/size.ts";
 import { DEFAULT_CPU_MODEL, parseCpuModel } from "../isa/cpu-models.ts";
+import { MOST_CPUS } from "../machine/vm-contract.ts";
 import { MAX_RAM_BYTES, MIN_RAM_BYTES, RAM_STEP_BYTES } from "../memory/guest-memory.ts";
 
 const MIB = 2 ** 20;
@@ -99,7 +100,9 @@ const cpuModelSchema = z
   .meta({ description: "MODEL[,+FEATURE][,-FEATURE]..., as in x86-64-v2,+aes,-rdrand" });
 
 export const cpuSpecSchema = z.strictObject({
-  count: z.int().min(1).max(1).default(1).meta({ description: "virtual processors; one so far" }),
+  count: z.int().min(1).max(MOST_CPUS).default(1).meta({
+    description: "virtual processors; more than one need the engine kvm",
+  }),
   model: cpuModelSchema.default(DEFAULT_CPU_MODEL.name),
   pool: nameSchema.default(DEFAULT_POOL).meta({ description: "the host processors it may use" }),
   shares: z.int().min(2).max(262_144).default(DEFAULT_SHARES).meta({
@@ -206,6 +209,10 @@ export const vmSpecSchema = vmSpecFields
   .refine(reservationFits, {
     message: "more than memoryBytes; wanted: at most the guest's RAM",
     path: ["memoryReservationBytes"],
+  })
+  .refine(({ cpu, engine }) => cpu.count === 1 || engine !== "wasm", {
+    message: "the engine wasm runs one processor; wanted: 1, or the engine kvm or auto",
+    path: ["cpu", "count"],
   })
   .refine(({ cpu }) => cpu.capPercent === null || cpu.reservationPercent <= cpu.capPercent, {
     message: "the reservation exceeds the cap",

@@ -19,6 +19,10 @@ test("a Debian guest moves between KVM and the portable engine in the middle of 
   });
 });
 
+test("a server's VMs run on KVM, two at once", async () => {
+  await nestedPasses({ command: [...NESTED_TEST, "tests/nested/fleet.test.js"], images: ["debian"], seconds: 900 });
+});
+
 test("auto is KVM here; two processors, two guests at once, pause, a failure of KVM", async () => {
   await nestedPasses({
     command: [...NESTED_TEST, "tests/nested/kvm.test.js"],

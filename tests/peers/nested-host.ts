@@ -83,9 +83,7 @@ async function* cacheFiles({ images, cachedFiles = [] }: NestedRun): AsyncGenera
 export async function runNested(run: NestedRun): Promise<NestedResult> {
   const kernel = await kernelFiles();
   const files: ImageFileEntry[] = [
-    ...sourceFiles(ROOT, "tests/guests", () => true),
-    ...sourceFiles(ROOT, "tests/nested", () => true),
-    ...sourceFiles(ROOT, "tests/kvm", () => true),
+    ...["guests", "nested", "kvm", "fleet"].flatMap((name) => [...sourceFiles(ROOT, `tests/${name}`, () => true)]),
   ];
   for await (const file of cacheFiles(run)) files.push(file);
   const initramfs = buildAppliance({

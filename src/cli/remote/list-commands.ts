@@ -29,6 +29,7 @@ export function vmRow(vm: VmStatus): string[] {
   return [
     vm.name,
     vm.state,
+    vm.engine ?? "-",
     vm.spec.image ?? vm.spec.kernel?.split("/").at(-1) ?? "",
     off ? `-/${formatSize(vm.memory.asked)}` : `${amount(vm.memory.used)}/${formatSize(vm.memory.asked)}`,
     off ? "-" : percent(vm.cpu.used),
@@ -40,7 +41,7 @@ export function vmRow(vm: VmStatus): string[] {
   ];
 }
 
-const HEADER = ["NAME", "STATE", "IMAGE", "MEMORY", "CPU", "CAP", "SHARES", "DISK", "UP", "PROJECT"];
+const HEADER = ["NAME", "STATE", "ENGINE", "IMAGE", "MEMORY", "CPU", "CAP", "SHARES", "DISK", "UP", "PROJECT"];
 
 function bar(label: string, used: number, reserved: number, total: number, text: string): string {
   const cells = (value: number): number =>

@@ -100,13 +100,13 @@ test("create, start, ps, logs, pause, resume, stop, rename, update, rm", async (
   assert.equal(await out("create", "memtest86+", "--name", "mt"), "mt\n");
   assert.equal(await out("start", "debian", "mt"), "debian\nmt\n");
   const [header = "", ...rows] = (await out("ps")).trimEnd().split("\n");
-  assert.match(header, /^NAME +STATE +IMAGE +MEMORY +CPU +CAP +SHARES +DISK +UP +PROJECT$/);
+  assert.match(header, /^NAME +STATE +ENGINE +IMAGE +MEMORY +CPU +CAP +SHARES +DISK +UP +PROJECT$/);
   assert.deepEqual(
-    rows.map((row) => row.split(/ +/).slice(0, 3)),
+    rows.map((row) => row.split(/ +/).slice(0, 4)),
     [
-      ["debian", "running", "debian"],
-      ["debian-2", "running", "debian"],
-      ["mt", "running", "memtest86+"],
+      ["debian", "running", "wasm", "debian"],
+      ["debian-2", "running", "wasm", "debian"],
+      ["mt", "running", "wasm", "memtest86+"],
     ],
   );
   assert.match(rows[0] ?? "", /64M +0\.0% +50% +512 +0\/1G|64M .*50% +512/);

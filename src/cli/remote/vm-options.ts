@@ -36,7 +36,7 @@ export function vmOptions(command: Command): Command {
     .option("--memory <SIZE>", "RAM (default: 256M)")
     .option("--memory-reservation <SIZE>", "RAM kept free for it on the host (default: all of its RAM)")
     .option("--cpu <MODEL>", "the processor, as in x86-64-v2,+aes,-rdrand (default: x86-64-v2)")
-    .option("--cpus <N>", "processors; one so far")
+    .option("--cpus <N>", "processors (default: 1); more than one need the engine kvm")
     .option("--shares <N>", "weight against others while processors are short (default: 1024)")
     .option("--cap <PERCENT>", "the most it gets, in percent of one processor, even where others are idle")
     .option("--cpu-reservation <PERCENT>", "what it is guaranteed, in percent of one processor")

@@ -21,7 +21,7 @@ import {
 } from "./abi.ts";
 import { VcpuFile } from "./vcpu-file.ts";
 
-const KVM_PATH = "/dev/kvm";
+export const KVM_PATH = "/dev/kvm";
 /** Entries asked for at first; the kernel answers E2BIG where there are more. */
 const CPUID_ENTRIES = 256;
 
@@ -52,10 +52,13 @@ export interface MemorySlot {
 export class Kvm implements Disposable {
   readonly sys: Sys;
   readonly #fd: number;
+  /** Whether to close the descriptor. */
+  readonly #owned: boolean;
 
-  private constructor(sys: Sys, fd: number) {
+  private constructor(sys: Sys, fd: number, owned: boolean) {
     this.sys = sys;
     this.#fd = fd;
+    this.#owned = owned;
   }
 
   /** Opens /dev/kvm, or throws an error that says why it cannot. */
@@ -68,15 +71,30 @@ export class Kvm implements Disposable {
           : "wanted a host with KVM, or --engine wasm";
       throw new IsolaError({ code: "kvm-unavailable", message: `open ${KVM_PATH}: ${errnoName(-fd)}; ${remedy}` });
     }
-    const version = sys.ioctl(fd, KVM_GET_API_VERSION, 0n);
-    if (version !== KVM_API_VERSION) {
-      sys.close(fd);
-      throw new IsolaError({
-        code: "kvm-unavailable",
-        message: `open ${KVM_PATH}: API version ${version}, wanted ${KVM_API_VERSION}; use --engine wasm`,
-      });
+    const kvm = new Kvm(sys, fd, true);
+    try {
+      kvm.#requireVersion();
+      return kvm;
+    } catch (error) {
+      kvm[Symbol.dispose]();
+      throw error;
     }
-    return new Kvm(sys, fd);
+  }
+
+  /** Over a descriptor of /dev/kvm that somebody else opened and closes: who has it needs no right on the file. */
+  static adopt(sys: Sys, fd: number): Kvm {
+    const kvm = new Kvm(sys, fd, false);
+    kvm.#requireVersion();
+    return kvm;
+  }
+
+  #requireVersion(): void {
+    const version = this.sys.ioctl(this.#fd, KVM_GET_API_VERSION, 0n);
+    if (version === KVM_API_VERSION) return;
+    throw new IsolaError({
+      code: "kvm-unavailable",
+      message: `open ${KVM_PATH}: API version ${version}, wanted ${KVM_API_VERSION}; use --engine wasm`,
+    });
   }
 
   /** The value of a capability; 0 where it is missing. */
@@ -104,7 +122,7 @@ export class Kvm implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.sys.close(this.#fd);
+    if (this.#owned) this.sys.close(this.#fd);
   }
 }
 
