@@ -19,7 +19,9 @@ import { KvmEngine } from "../tests/fuzz/kvm-engine.ts";
 import { startAt } from "../tests/kvm/real-mode.ts";
 
 const LOOP_ROUNDS = 50_000_000;
-const EXITS = 5000;
+/** Exits of one look, and looks of one round: the least counts, as in kvm-peer.c. */
+const EXITS = 500;
+const LOOKS = 10;
 const PROGRAM = 0x1000;
 const SOURCE = fileURLToPath(new URL("kvm-peer.c", import.meta.url));
 
@@ -66,14 +68,18 @@ function isolaExits(): number {
   startAt(file, PROGRAM);
   let seen = 0;
   const host = quietHost(() => {
-    if (++seen === EXITS) vcpu.leave();
+    if (++seen % EXITS === 0) vcpu.leave();
   });
   const vcpu: KvmVcpu = new KvmVcpu(file, memory, host.bus);
-  // Any signal of this process ends a run early.
-  const took = threadNs(() => {
-    while (seen < EXITS) vcpu.run();
-  });
-  return took / EXITS;
+  let least = Infinity;
+  for (let look = 1; look <= LOOKS; look++) {
+    // Any signal of this process ends a run early.
+    const took = threadNs(() => {
+      while (seen < look * EXITS) vcpu.run();
+    });
+    least = Math.min(least, took / EXITS);
+  }
+  return least;
 }
 
 /** @throws IsolaError `bench-host` where there is no /dev/kvm or no C compiler */

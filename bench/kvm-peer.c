@@ -1,7 +1,7 @@
 /*
  * The peer of bench/kvm-cost.ts, in C: the same loop on the processor itself, and the same exits of a guest on KVM.
  *   kvm-peer loop ROUNDS    runs the loop natively
- *   kvm-peer exits COUNT    a real-mode guest that writes to a port, so many times
+ *   kvm-peer exits COUNT    a real-mode guest that writes to a port, so many times; the least of LOOKS
  * Prints the nanoseconds of processor time that it took: other work of the host is not to show.
  */
 #include <fcntl.h>
@@ -13,6 +13,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
+
+#define LOOKS 10
 
 static uint64_t now(void) {
   struct timespec t;
@@ -56,14 +58,19 @@ static uint64_t exits(uint32_t count) {
   ioctl(vcpu, KVM_SET_SREGS, &sregs);
   struct kvm_regs regs = {.rip = 0x1000, .rflags = 2};
   ioctl(vcpu, KVM_SET_REGS, &regs);
-  volatile uint32_t seen = 0;
-  uint64_t began = now();
-  while (seen < count) {
-    if (ioctl(vcpu, KVM_RUN, 0) < 0 || run->exit_reason != KVM_EXIT_IO) exit(3);
-    unsigned char *data = (unsigned char *)run + run->io.data_offset;
-    if (run->io.port == 0xe0) seen += 1 + (*data & 0);
+  uint64_t least = UINT64_MAX;
+  for (int look = 0; look < LOOKS; look++) {
+    volatile uint32_t seen = 0;
+    uint64_t began = now();
+    while (seen < count) {
+      if (ioctl(vcpu, KVM_RUN, 0) < 0 || run->exit_reason != KVM_EXIT_IO) exit(3);
+      unsigned char *data = (unsigned char *)run + run->io.data_offset;
+      if (run->io.port == 0xe0) seen += 1 + (*data & 0);
+    }
+    uint64_t took = now() - began;
+    if (took < least) least = took;
   }
-  return now() - began;
+  return least;
 }
 
 int main(int argc, char **argv) {
