@@ -82,9 +82,8 @@ async function* cacheFiles({ images, cachedFiles = [] }: NestedRun): AsyncGenera
 
 export async function runNested(run: NestedRun): Promise<NestedResult> {
   const kernel = await kernelFiles();
-  const files: ImageFileEntry[] = [
-    ...["guests", "nested", "kvm", "fleet"].flatMap((name) => [...sourceFiles(ROOT, `tests/${name}`, () => true)]),
-  ];
+  const folders = ["guests", "nested", "kvm", "fleet"];
+  const files: ImageFileEntry[] = folders.flatMap((name) => [...sourceFiles(ROOT, `tests/${name}`, () => true)]);
   for await (const file of cacheFiles(run)) files.push(file);
   const initramfs = buildAppliance({
     kernel,
