@@ -7,6 +7,7 @@ import { saveVmFile } from "../fleet/saved-file.ts";
 import { describeFigures } from "../machine/engine-figures.ts";
 import type { Vm, VmResult } from "../machine/vm-contract.ts";
 import type { DiskOption } from "./disk-option.ts";
+import { hearEndSignals } from "./end-signals.ts";
 import { EXIT_STATUS, statusOf } from "./exit-status.ts";
 import type { CliHost, Outcome } from "./host.ts";
 import { debugging, describeError } from "./report.ts";
@@ -14,7 +15,6 @@ import type { ScreenName } from "./run-options.ts";
 import { ScreenConsole } from "./screen-console.ts";
 import { type GuestConsole, Terminal } from "./terminal.ts";
 
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** Node keeps SIGUSR1 for its debugger. */
 const SAVE_SIGNAL = "SIGUSR2";
 /** How long a VM may take to stop before isola ends without it. */
@@ -99,7 +99,7 @@ export class GuestSession {
 
   /** Goes on with what `again` makes after a reset; where it is a text, that says why nothing does. */
   async run(first: Boot, again: (() => Promise<Boot>) | string): Promise<Outcome> {
-    for (const signal of SIGNALS) process.on(signal, this.#signalled);
+    const letGo = hearEndSignals(this.#signalled);
     process.on(SAVE_SIGNAL, this.#save);
     // The end of stdin must not let Node run out of things to wait for.
     const alive = setInterval(() => undefined, KEEP_ALIVE_MS);
@@ -116,7 +116,7 @@ export class GuestSession {
     } finally {
       this.#terminal.close();
       clearInterval(alive);
-      for (const signal of SIGNALS) process.off(signal, this.#signalled);
+      letGo();
       process.off(SAVE_SIGNAL, this.#save);
     }
   }

@@ -5,11 +5,12 @@ import { test } from "node:test";
 import { Code, Decoder, DecoderOptions } from "iced-x86";
 import { INSTRUCTIONS } from "../../src/isa/table.ts";
 import { runCampaign } from "./campaign.ts";
-import { CaseMaker, STATES_PER_CODE, type TestCase } from "./cases.ts";
+import { CaseMaker, STATES_PER_CODE, type TestCase, toBatch } from "./cases.ts";
 import { differences, mismatches } from "./compare.ts";
 import { FormGenerator } from "./form-generator.ts";
-import type { Batch, BatchResult, Ring3Engine } from "./image.ts";
-import { BLOCK, NO_EXCEPTION } from "./layout.ts";
+import { type Batch, type BatchResult, FINISHED, type Ring3Engine } from "./image.ts";
+import { InterpreterEngine } from "./interpreter-engine.ts";
+import { BASE, BLOCK, NO_EXCEPTION, PAGE, PHYSICAL } from "./layout.ts";
 import { DROPPED, shrink } from "./shrink.ts";
 import { formatVectors, recordVectors, replayVectors, type VectorFile } from "./vectors.ts";
 
@@ -168,4 +169,20 @@ test("a processor that changes its answer is no mismatch, an engine that does is
   assert.equal(excused.failures, 0);
   assert.deepEqual([...excused.known.values()], [1]);
   assert.equal(campaign(steady(), flaky()).failures, 1);
+});
+
+test("a string instruction that begins in the runtime ends at its page, before what carries the batch", () => {
+  const maker = new CaseMaker(1, generator);
+  const loads = new Uint8Array([0xf3, 0xac]); // REP LODSB
+  const flags = { undefinedFlags: 0, readsFlags: 0, definesFlags: false, jumps: false };
+  const run = maker.makeWith(0, loads, [{ name: "LODS", bytes: loads, approximate: false, wild: false, ...flags }], 0);
+  const input = new DataView(run.input.buffer, run.input.byteOffset, run.input.byteLength);
+  input.setBigUint64(BLOCK.gpr + 8 * 6, FINISHED, true);
+  input.setBigUint64(BLOCK.gpr + 8 * 1, BigInt(16 * PAGE), true);
+  input.setBigUint64(BLOCK.rflags, 2n, true);
+  using engine = new InterpreterEngine();
+  const { outputs } = engine.run(toBatch([run], maker.window));
+  const output = new DataView(outputs.buffer, outputs.byteOffset, outputs.byteLength);
+  assert.equal(output.getUint32(BLOCK.vector, true), 14);
+  assert.equal(output.getBigUint64(BLOCK.cr2, true), BASE + BigInt(PHYSICAL.runtime + PAGE));
 });

@@ -164,9 +164,11 @@ const KNOWN: readonly KnownDifference[] = [
     // emulator, which knows these instructions, looks at the address first.
     reason: "a paravirtual KVM's #SS in place of #GP for a misaligned operand",
     explains({ what }, outcomes) {
-      const { vectors, sameRip, sameError } = outcomes;
+      const { vectors, sameRip, sameError, expected, actual } = outcomes;
       const swapped = vectors[0] === VECTOR.SS && vectors[1] === VECTOR.GP && sameRip && sameError;
-      return named(outcomes, /^(MOVNT(PS|PD|DQ)|MOVAP[SD]|MOVDQA|CMPXCHG8B) /) && what === "exception" && swapped;
+      const stepped = steppedInto(expected, VECTOR.SS) && steppedInto(actual, VECTOR.GP);
+      const knows = named(outcomes, /^(MOVNT(PS|PD|DQ)|MOVAP[SD]|MOVDQA|CMPXCHG8B) /);
+      return knows && what === "exception" && (swapped || stepped);
     },
   },
   {

@@ -28,6 +28,8 @@ const ALARM_MILLISECONDS = 1000;
 const HANG_CPU_MILLISECONDS = 500;
 /** The same by the clock, where a host does not count the guest's time. */
 const HANG_MILLISECONDS = 60_000;
+/** How often the runtime, which has no loop that waits, may be found where it was: a busy host may hold it up. */
+const RUNTIME_PATIENCE = 10;
 
 export class KvmEngine implements Ring3Engine {
   readonly name = "kvm";
@@ -41,6 +43,7 @@ export class KvmEngine implements Ring3Engine {
   /** Cases left when it was last looked, and when that number was seen first: milliseconds of CPU and of the clock. */
   #left = 0;
   #sinceCpu = 0;
+  #patience = RUNTIME_PATIENCE;
   #since = 0;
 
   constructor() {
@@ -97,6 +100,7 @@ export class KvmEngine implements Ring3Engine {
 
   #note(left: number): void {
     this.#left = left;
+    this.#patience = RUNTIME_PATIENCE;
     this.#sinceCpu = cpuMilliseconds();
     this.#since = performance.now();
   }
@@ -114,6 +118,8 @@ export class KvmEngine implements Ring3Engine {
       this.#vcpu.writeRegs();
     } else if (rip < BASE) {
       throw new Error(`run a batch on KVM: 32-bit code at 0x${rip.toString(16)} does not end, wanted an OUT`);
+    } else if (--this.#patience < 0) {
+      throw new Error(`run a batch on KVM: ${this.#left} cases are left at RIP 0x${rip.toString(16)}, and none ends`);
     }
   }
 

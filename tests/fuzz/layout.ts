@@ -27,9 +27,12 @@ export const PHYSICAL = {
   /** The IDT's stubs (ring 0), then the runtime (ring 3): see runtime.s. */
   stubs: 0x3000,
   runtime: 0x4000,
-  /** Top page of the ring-0 stack; ring 3 reads the exception's frame from it. */
-  stack: 0x5000,
-  data: 0x6000,
+  /**
+   * Top page of the ring-0 stack; ring 3 reads the exception's frame from it. Unmapped pages lie around it and around the
+   * data: a repeated string instruction that begins in the runtime must not run into what carries the batch.
+   */
+  stack: 0x6000,
+  data: 0x8000,
   window: 0x10000,
   /** What pages A and B hold before a batch, and again after every wild case. */
   template: 0x14000,

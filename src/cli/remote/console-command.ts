@@ -1,5 +1,6 @@
 /** `isola console` and `isola logs`: what a guest prints, and what is typed to it. */
 
+import { hearEndSignals } from "../end-signals.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import type { Outcome } from "../host.ts";
 import { usageError } from "../report.ts";
@@ -15,7 +16,6 @@ const HELP = [
 /** Bytes on their way to the server at which no more are taken from the keyboard. */
 const UNSENT_LIMIT_BYTES = 256 * 1024;
 const UNSENT_LOOK_MS = 20;
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export interface ConsoleFlags {
   /** Bytes of what was printed before. */
@@ -37,7 +37,6 @@ export async function attachConsole(remote: Remote, vm: string, flags: ConsoleFl
     },
     outputFailed: reject,
   });
-  const handlers = SIGNALS.map((signal) => [signal, () => resolve(signal)] as const);
   let announced = false;
   const console = remote.connection.openConsole(
     vm,
@@ -68,7 +67,7 @@ export async function attachConsole(remote: Remote, vm: string, flags: ConsoleFl
   const look = setInterval(() => {
     if (console.unsentBytes < UNSENT_LIMIT_BYTES) space?.();
   }, UNSENT_LOOK_MS);
-  for (const [signal, handler] of handlers) process.on(signal, handler);
+  const letGo = hearEndSignals(resolve);
   try {
     terminal.open();
     terminal.attach({
@@ -84,7 +83,7 @@ export async function attachConsole(remote: Remote, vm: string, flags: ConsoleFl
     return await promise;
   } finally {
     clearInterval(look);
-    for (const [signal, handler] of handlers) process.off(signal, handler);
+    letGo();
     terminal.detach();
     terminal.close();
     console.close();

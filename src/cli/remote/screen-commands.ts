@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { MAX_KEY_TEXT } from "../../fleet/contract.ts";
+import { hearEndSignals } from "../end-signals.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import type { Outcome } from "../host.ts";
 import { usageError } from "../report.ts";
@@ -16,7 +17,6 @@ const LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
 /** Between one look at the screen and the next, in milliseconds. */
 const LOOK_MS = 100;
 const STATUS_MS = 4000;
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 interface ScreenFlags {
   readonly interactive?: boolean;
@@ -62,8 +62,7 @@ async function watchScreen(remote: Remote, vm: string): Promise<Outcome> {
   };
   let pressed: Promise<unknown> = Promise.resolve();
   const decoder = new TextDecoder("latin1");
-  const handlers = SIGNALS.map((signal) => [signal, () => resolve(signal)] as const);
-  for (const [signal, handler] of handlers) process.on(signal, handler);
+  const letGo = hearEndSignals(resolve);
   try {
     // Before the screen is taken: a VM that is not there is told of in a line.
     await remote.api.getVm({ vm });
@@ -81,7 +80,7 @@ async function watchScreen(remote: Remote, vm: string): Promise<Outcome> {
     return await promise;
   } finally {
     end.abort();
-    for (const [signal, handler] of handlers) process.off(signal, handler);
+    letGo();
     terminal.detach();
     terminal.close();
     stdout.write(LEAVE);

@@ -8,6 +8,7 @@ import { type Command, Option } from "commander";
 import { IsolaError } from "../../base/errors.ts";
 import type { VmSpecInput } from "../../api/contract/api.ts";
 import type { TcpAddress } from "../../api/server/server.ts";
+import { hearEndSignals } from "../end-signals.ts";
 import { EXIT_STATUS } from "../exit-status.ts";
 import type { CliHost, Outcome } from "../host.ts";
 import { describeError, usageError } from "../report.ts";
@@ -21,7 +22,6 @@ const START_LIMIT_MS = 30_000;
 const START_LOOK_MS = 100;
 /** A link to the dashboard works for so long. */
 const LINK_DAYS = 30;
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const LOG_TAIL_LINES = 5;
 
 /** Three systems that have nothing in common: 64-bit, 32-bit, and a program without an operating system. */
@@ -214,8 +214,7 @@ async function serveHere(
   const { host } = remote;
   const tcp = tcpAddress(flags);
   const { promise: ending, resolve: end } = Promise.withResolvers<Outcome>();
-  const handlers = SIGNALS.map((signal) => [signal, () => end(signal)] as const);
-  for (const [signal, handler] of handlers) process.on(signal, handler);
+  const letGo = hearEndSignals(end);
   try {
     const server = await host.serve({
       ...where,
@@ -235,7 +234,7 @@ async function serveHere(
     if (begun === undefined && !remote.json && flags.background !== true) tryThese(remote, true);
     const outcome = await ending;
     // A second Ctrl-C ends at once.
-    for (const [signal, handler] of handlers) process.off(signal, handler);
+    letGo();
     const left = await remote.api.listVms().catch(() => []);
     const on = left.filter(({ state }) => state !== "stopped" && state !== "failed").map(({ name }) => name);
     await server.close();
@@ -247,7 +246,7 @@ async function serveHere(
     // Who asked for the end by Ctrl-C got what was asked for.
     return outcome === "SIGINT" || outcome === "SIGTERM" ? EXIT_STATUS.ok.status : outcome;
   } finally {
-    for (const [signal, handler] of handlers) process.off(signal, handler);
+    letGo();
   }
 }
 
