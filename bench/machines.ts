@@ -8,6 +8,7 @@ import { defaultImageDirectory, ImageStore, type StoredImage } from "../src/imag
 import { GuestProcess, type Mark } from "./guest-process.ts";
 import { hostTscKhz } from "./host.ts";
 import type { IsolaFigures } from "./isola-guest.ts";
+import type { BenchOptions } from "./options.ts";
 
 export const MEMORY_MIB = 256;
 const QEMU = "qemu-system-x86_64";
@@ -76,11 +77,13 @@ export async function openImage(): Promise<StoredImage> {
   return pulled;
 }
 
-/**
- * isola as its command line starts it, compiled code kept as bin/isola.js does.
- * @param compiler what `--compiler` is given
- */
-export function isolaMachine(version: string, image: StoredImage, compiler: string, boots?: Boots): Machine {
+/** isola as its command line starts it, compiled code kept as bin/isola.js does. */
+export function isolaMachine(
+  version: string,
+  image: StoredImage,
+  { engine, compiler }: Pick<BenchOptions, "engine" | "compiler">,
+  boots?: Boots,
+): Machine {
   const environment = { NODE_COMPILE_CACHE: join(dirname(defaultImageDirectory()), "compiled") };
   const command = { machine: "isola", program: process.execPath, channel: true, environment };
   const from =
@@ -90,21 +93,30 @@ export function isolaMachine(version: string, image: StoredImage, compiler: stri
           "--memory",
           `${boots.memoryMib}M`,
         ]);
-  const args = [ISOLA_GUEST, "run", ...from, "--compiler", compiler];
+  const how = engine === "kvm" ? ["--engine", "kvm"] : ["--compiler", compiler];
+  const args = [ISOLA_GUEST, "run", ...from, ...how];
   const name = compiler === "off" && boots !== undefined ? "interpreter" : "isola";
   return { name, version, start: () => new GuestProcess({ ...command, args }) };
 }
 
+/** QEMU's options that say what runs the guest's code. */
+export const accelerator = ({ engine, qemuCpu }: Pick<BenchOptions, "engine" | "qemuCpu">): string =>
+  engine === "kvm" ? "-accel kvm -cpu host" : `-accel tcg -cpu ${qemuCpu}`;
+
 /**
- * QEMU's microvm by TCG. Its microvm has no port 61h, so a kernel there can only calibrate the TSC by the PIT's quick
+ * QEMU's microvm. By TCG its microvm has no port 61h, so a kernel there can only calibrate the TSC by the PIT's quick
  * way, which fails when the host is busy, and the boot then hangs for want of any timer. The frequency is therefore
  * given, as isola gives it through CPUID.
  */
-export function qemuMachine(image: StoredImage, cpu: string, boots?: Boots): Machine {
+export function qemuMachine(
+  image: StoredImage,
+  { engine, qemuCpu }: Pick<BenchOptions, "engine" | "qemuCpu">,
+  boots?: Boots,
+): Machine {
   const { initramfs, memoryMib } = boots ?? { initramfs: image.paths.initramfs, memoryMib: MEMORY_MIB };
-  const khz = hostTscKhz();
+  const khz = engine === "kvm" ? undefined : hostTscKhz();
   const commandLine = khz === undefined ? image.commandLine : `${image.commandLine} tsc_early_khz=${khz}`;
-  const board = `-M microvm,pic=on,pit=on,rtc=on -accel tcg -cpu ${cpu} -smp 1 -m ${memoryMib}M`;
+  const board = `-M microvm,pic=on,pit=on,rtc=on ${accelerator({ engine, qemuCpu })} -smp 1 -m ${memoryMib}M`;
   const files = ["-kernel", image.paths.vmlinux, "-initrd", initramfs, "-append", commandLine];
   const console = "-nodefaults -nographic -serial stdio -no-reboot";
   const args = [...board.split(" "), ...files, ...console.split(" ")];

@@ -11,6 +11,7 @@ import type { StoredImage } from "../src/images/store.ts";
 import { kvmReport, measureKvm } from "./kvm-cost.ts";
 import { isolaMachine, openImage, PROGRAMS_MEMORY_MIB, qemuMachine } from "./machines.ts";
 import { measure } from "./measure.ts";
+import { measureNested } from "./nested.ts";
 import { type BenchOptions, readOptions, USAGE } from "./options.ts";
 import { programPaths, writeProgramImage } from "./program-image.ts";
 import { type ProgramResult, runPrograms } from "./program-rounds.ts";
@@ -29,8 +30,8 @@ function prepare(image: StoredImage, options: BenchOptions): (say: (line: string
   const boots = { initramfs, memoryMib: PROGRAMS_MEMORY_MIB };
   const compilers = options.interpreter ? [options.compiler, "off"] : [options.compiler];
   const machines = [
-    ...compilers.map((compiler) => isolaMachine(packageJson.version, image, compiler, boots)),
-    qemuMachine(image, options.qemuCpu, boots),
+    ...compilers.map((compiler) => isolaMachine(packageJson.version, image, { ...options, compiler }, boots)),
+    qemuMachine(image, options, boots),
   ];
   return (say) => runPrograms(machines, benchmarks, native, options, say);
 }
@@ -65,9 +66,13 @@ async function main(): Promise<void> {
     }
     if (alone) return;
   }
+  if (options.parts.has("nested")) {
+    process.stdout.write(await measureNested(ROOT, options));
+    if (options.parts.size === 1 && options.programs.size === 0) return;
+  }
   const image = await openImage();
   const say = (line: string): void => console.error(line);
-  const machines = [isolaMachine(packageJson.version, image, options.compiler), qemuMachine(image, options.qemuCpu)];
+  const machines = [isolaMachine(packageJson.version, image, options), qemuMachine(image, options)];
   const chosen = options.programs.size > 0 ? prepare(image, options) : undefined;
   const rounds = await measure(machines, options, say);
   const programs = chosen === undefined ? [] : await chosen(say);

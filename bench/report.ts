@@ -1,7 +1,7 @@
 /** The bench's table: medians, ratios and the raw figures beside them. */
 
 import type { HostFacts } from "./host.ts";
-import { type Machine, type MachineName, MEMORY_MIB, PROGRAMS_MEMORY_MIB } from "./machines.ts";
+import { accelerator, type Machine, type MachineName, MEMORY_MIB, PROGRAMS_MEMORY_MIB } from "./machines.ts";
 import type { RoundResult } from "./measure.ts";
 import type { BenchOptions } from "./options.ts";
 import type { ProgramResult } from "./program-rounds.ts";
@@ -136,7 +136,7 @@ export function report(
   const packages = Object.entries(image).map(([name, version]) => `${name} ${version}`);
   const lines = [
     `isola ${isola?.version ?? ""} (commit ${host.commit}), Node ${host.node}, V8 ${host.v8}`,
-    `QEMU ${qemu?.version ?? ""}, TCG, microvm, -cpu ${options.qemuCpu}`,
+    `QEMU ${qemu?.version ?? ""}, microvm, ${accelerator(options)}`,
     `guest: ${packages.join(", ")}; 1 CPU, ${MEMORY_MIB} MiB`,
     `host: ${host.cores} x ${host.processor}, Linux ${host.kernel}, load ${host.load.toFixed(2)} at the start`,
     "",

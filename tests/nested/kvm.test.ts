@@ -48,6 +48,18 @@ test("two processors and a second guest beside them; a pause stands still, and t
   assert.deepEqual(await first.end(), { kind: "stopped" });
 });
 
+test("a guest of sixteen processors brings all of them up, and works on all", async () => {
+  await using guest = await debian({ cpus: 16 });
+  await guest.expect(PROMPT);
+  guest.type("for f in /sys/devices/system/cpu/cpu*/online; do echo 1 > $f; done; echo $(nproc) on\n");
+  await guest.expect(/\n16 on\r\n/);
+  guest.type("for i in $(seq 16); do (dd if=/bin/busybox bs=64k 2>/dev/null | md5sum) & done | sort -u | wc -l\n");
+  await guest.expect(/\n1\r\n/);
+  guest.type("poweroff\n");
+  assert.deepEqual(await guest.end(), { kind: "power-off" });
+  assert.doesNotMatch(guest.text, /(BUG|WARNING|Oops|rcu[^\n]*stall):?/);
+});
+
 /** A multiboot-less kernel: an ELF of one segment with `code` at 1 MiB, entered in 64-bit mode. */
 function kernelOf(code: readonly number[]): Uint8Array {
   const at = 0x1000;

@@ -35,6 +35,8 @@ export interface NestedRun {
   readonly images: readonly string[];
   /** Files of the tests' cache that it needs. */
   readonly cachedFiles?: readonly string[];
+  /** More files of the host. */
+  readonly files?: readonly ImageFileEntry[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly processors?: number;
   readonly seconds: number;
@@ -85,6 +87,7 @@ export async function runNested(run: NestedRun): Promise<NestedResult> {
   const folders = ["guests", "nested", "kvm", "fleet"];
   const files: ImageFileEntry[] = folders.flatMap((name) => [...sourceFiles(ROOT, `tests/${name}`, () => true)]);
   for await (const file of cacheFiles(run)) files.push(file);
+  files.push(...(run.files ?? []));
   const initramfs = buildAppliance({
     kernel,
     root: ROOT,
