@@ -12,6 +12,7 @@ import {
   CODE_BYTES,
   DATA,
   MAX_CASES,
+  OUTPUT_ADDRESS,
   PAGE,
   PHYSICAL,
   SELECTOR,
@@ -34,7 +35,6 @@ export function handlerAddress(vector: number): bigint {
 export const CODE_ADDRESS = BASE + BigInt(PHYSICAL.code);
 export const CODE_ADDRESS_32 = BASE_32 + BigInt(PHYSICAL.code);
 export const INPUT_ADDRESS = BASE + BigInt(PHYSICAL.inputs);
-export const OUTPUT_ADDRESS = BASE + BigInt(PHYSICAL.outputs);
 
 /** Bytes of the window that are mapped: read-only page, A, B. */
 export const WINDOW_BYTES = 3 * PAGE;
@@ -124,7 +124,7 @@ export function writeSystem(ram: Uint8Array): void {
   const large = 2 * 1024 * 1024;
   for (let offset = 0; offset < BLOCKS_BYTES; offset += large) {
     map(PHYSICAL.inputs + offset, USER | NX | LARGE);
-    map(PHYSICAL.outputs + offset, USER | WRITE | NX | LARGE);
+    tables.map(OUTPUT_ADDRESS + BigInt(offset), PHYSICAL.outputs + offset, USER | WRITE | NX | LARGE);
   }
   for (const window of [WINDOW_HIGH, WINDOW_LOW, WINDOW_16]) {
     for (let page = 0; page < 3; page++) {

@@ -107,14 +107,15 @@ int main(int count, char **arguments) {
   }
   int read = PROT_READ, write = PROT_READ | PROT_WRITE, run = PROT_READ | PROT_EXEC;
   map(file, BASE + TEMPLATE_PAGES, TEMPLATE_PAGES, 0x2000, read);
-  map(file, BASE + STACK_PAGE, STACK_PAGE, 0x2000, write);
+  map(file, BASE + STACK_PAGE, STACK_PAGE, 0x1000, write);
+  map(file, BASE + DATA_PAGE, DATA_PAGE, 0x1000, write);
   uint64_t code[] = {BASE, BASE_32};
   for (int i = 0; i < 2; i++) {
     map(file, code[i] + RUNTIME_PAGE, RUNTIME_PAGE, 0x1000, run);
     map(file, code[i] + CODE, CODE, CODE_BYTES, run);
   }
   map(file, BASE + INPUTS, INPUTS, BLOCKS_BYTES, read);
-  map(file, BASE + OUTPUTS, OUTPUTS, BLOCKS_BYTES, write);
+  map(file, OUTPUT_ADDRESS, OUTPUTS, BLOCKS_BYTES, write);
   uint64_t windows[] = {WINDOW_HIGH, WINDOW_LOW, WINDOW_16};
   for (int i = 0; i < 3; i++) {
     map(file, windows[i] + 0x1000, WINDOW, 0x1000, read);
