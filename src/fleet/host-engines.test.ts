@@ -43,7 +43,7 @@ test("a saved state stays with wasm where this KVM cannot take it", () => {
   assert.equal(host(GOOD, "its counter runs at 1000 MHz").chooseFor(spec({ engine: "kvm" }), saved), "kvm");
 });
 
-test("what was found is taken for true for a while", () => {
+test("a KVM that opened is asked once", () => {
   let asked = 0;
   const engines = new HostEngines({ report: () => (asked++, GOOD), unfit: () => undefined });
   engines.facts();

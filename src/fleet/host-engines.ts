@@ -6,8 +6,11 @@ import { FleetError } from "./fleet-error.ts";
 import type { EngineFact } from "./host-facts.ts";
 import type { VmSpec } from "./vm-spec.ts";
 
-/** For how long what the host's KVM was found to be is taken for true, in ms: finding out runs a guest. */
-const FRESH_MS = 60_000;
+/** How often a KVM that did not open is tried again, in ms. One that did is as it is: finding out runs a guest. */
+const AGAIN_MS = 5000;
+
+/** Whether /dev/kvm could be asked anything. */
+const opened = ({ maxCpus }: KvmReport): boolean => maxCpus !== undefined;
 
 export interface HostEnginesPlace {
   readonly report: () => KvmReport;
@@ -24,10 +27,11 @@ export class HostEngines {
 
   #report(): KvmReport {
     const now = performance.now();
-    if (this.#known === undefined || now - this.#known.at > FRESH_MS) {
-      this.#known = { at: now, report: this.#place.report() };
-    }
-    return this.#known.report;
+    const known = this.#known;
+    if (known !== undefined && (opened(known.report) || now - known.at < AGAIN_MS)) return known.report;
+    const report = this.#place.report();
+    this.#known = { at: now, report };
+    return report;
   }
 
   facts(): EngineFact[] {
@@ -45,12 +49,13 @@ export class HostEngines {
    */
   choose({ name, engine, cpu }: VmSpec): EngineFact["name"] {
     if (engine === "wasm") return "wasm";
-    const { usable, reason = "it does not run kernels", maxCpus } = this.#report();
+    const report = this.#report();
+    const { usable, reason = "it does not run kernels" } = report;
     const refuse = (what: string, wayOut: string): never => {
       throw new FleetError({ code: "no-resources", message: `cannot start ${name}: ${what}: ${reason}; ${wayOut}` });
     };
     if (engine === "kvm") {
-      return maxCpus === undefined ? refuse("this host has no engine kvm", "wanted: the engine auto or wasm") : "kvm";
+      return opened(report) ? "kvm" : refuse("this host has no engine kvm", "wanted: the engine auto or wasm");
     }
     if (usable) return "kvm";
     if (cpu.count === 1) return "wasm";

@@ -19,6 +19,14 @@ test("a Debian guest moves between KVM and the portable engine in the middle of 
   });
 });
 
+test("disks, the text screen, pause and saved state pass on KVM what they pass on the portable engine", async () => {
+  const command = [
+    ...NESTED_TEST,
+    ...["disk", "screen", "pause", "save"].map((name) => `tests/guests/${name}.test.js`),
+  ];
+  await nestedPasses({ command, images: ["debian", "memtest86+"], seconds: 1800 });
+});
+
 test("a server's VMs run on KVM, two at once", async () => {
   await nestedPasses({ command: [...NESTED_TEST, "tests/nested/fleet.test.js"], images: ["debian"], seconds: 900 });
 });
