@@ -49,10 +49,10 @@ export const BLOCKS_BYTES = 6 * MIB;
 export const BASE = 0x3a5c_4000_0000n;
 export const WINDOW_DISTANCE = 0x1001_0000;
 /**
- * Where cases' results are written: farther away than any displacement reaches, since what is found there follows from
- * the known differences of earlier cases.
+ * Where cases' results are written: farther away than a displacement or an index of 32 bits reaches, since what is found
+ * there follows from the known differences of earlier cases.
  */
-export const OUTPUT_ADDRESS = BASE + 0x2_0000_0000n;
+export const OUTPUT_ADDRESS = BASE + 0x40_0000_0000n;
 /** The first of four pages: unmapped, read-only, A, B (then unmapped again). */
 export const WINDOW_HIGH = BASE + BigInt(WINDOW_DISTANCE);
 export const WINDOW_LOW = 0x5a81_0000n;
