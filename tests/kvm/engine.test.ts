@@ -98,7 +98,10 @@ test("the interval timer's interrupts go on coming through the 8259", { skip }, 
   try {
     const began = performance.now();
     for (let ticks = 0; ticks < TICKS; ) {
-      assert.equal(vcpu.enter(), KVM_EXIT.IO);
+      const reason = vcpu.enter();
+      // A signal of this process brought it out.
+      if (reason === undefined) continue;
+      assert.equal(reason, KVM_EXIT.IO);
       const place = vcpu.run.getUint8(Number(vcpu.run.getBigUint64(KVM_RUN_IO.dataOffset, true)));
       if (place === TICKED) ticks++;
       else assert.ok(performance.now() - began < LOST_MS, `after ${ticks} interrupts no other came`);

@@ -3,6 +3,7 @@
 import { test } from "node:test";
 import { NESTED_TEST, nestedPasses } from "./nested-host.ts";
 
-test("Debian's kernel, its reset and its command line pass on KVM what they pass on the portable engine", async () => {
-  await nestedPasses({ command: [...NESTED_TEST, "tests/guests/debian.test.js"], images: ["debian"], seconds: 600 });
+test("Debian's kernel, its reset, its command line and interrupts through the 8259 pass on KVM", async () => {
+  const files = ["tests/guests/debian.test.js", "tests/nested/timer.test.js"];
+  await nestedPasses({ command: [...NESTED_TEST, ...files], images: ["debian"], seconds: 600 });
 });
