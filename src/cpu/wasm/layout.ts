@@ -37,6 +37,19 @@ export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 /** By region: the jump context in which its pages were last found to be the ones that were compiled. */
 export const REGION_STAMP = { base: 704 * KIB, regions: 16384 } as const;
 
+/**
+ * Where a region's indirect jumps and returns led that it did not follow: {exits left until that is looked at i32, pad,
+ * targets}. A target's slot is its hash: {offset from the page of the region's head i32, how often i32}.
+ */
+export const INDIRECT_SITES = {
+  base: 768 * KIB,
+  sites: 1000,
+  bytes: 8 + 32 * 8,
+  slots: 32,
+  slotBytes: 8,
+  first: 8,
+} as const;
+
 /** Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. */
 export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
 /** A trace's key: physical address (40 bits), decode context from here on, and a bit that keeps it from being 0. */

@@ -9,7 +9,7 @@
 import { MXCSR_ORDINARY, MXCSR_SETTINGS } from "../../../isa/instructions/sse-float.ts";
 import { gprOffset, STATE } from "../../../isa/state.ts";
 import type { ModuleBuilder } from "../../../wasm/module.ts";
-import { REGION_STAMP, REGION_STATUS, STATE_BASE } from "../layout.ts";
+import { INDIRECT_SITES, REGION_STAMP, REGION_STATUS, STATE_BASE } from "../layout.ts";
 import type { Value } from "../../../isa/ir.ts";
 import { type FlagsPlan, liveFlags, needsFlags, overwrittenFlags, planFlags } from "./flags-plan.ts";
 import { type CarriedFlags, FlagCarrier, isCarried } from "./carried-flags.ts";
@@ -30,6 +30,10 @@ export interface RegionModule {
   /** (linear i64) -> i64: physical address of code, -1 on a fault. */
   readonly fetch: number;
   helper(name: string): number;
+  /** (region's index i32, linear address of its head's page i64): looks at where its indirect jumps led. */
+  readonly refine: number;
+  /** Where the targets of the indirect jump at an address are noted; undefined where they are not. */
+  site(index: number, at: number): number | undefined;
 }
 
 /** General registers that a region reads, and those that it writes. */
@@ -67,11 +71,17 @@ function registersOf(region: Region): { used: Set<number>; written: Set<number> 
   return { used, written };
 }
 
+/** So many targets are compared one by one. */
+const FEW_TARGETS = 3;
+/** 2^32 by the golden ratio: spreads addresses that are alike. */
+const HASH_FACTOR = 0x9e37_79b1 | 0;
 /** Instructions whose other address is the stack's top. */
 const STACK_INSTRUCTIONS: ReadonlySet<string> = new Set(["PUSH", "POP", "CALL", "RET", "LEAVE"]);
 
 class RegionEmitter {
   readonly #region: Region;
+  readonly #module: RegionModule;
+  readonly #index: number;
   readonly #flow: ControlFlow;
   readonly #streams: Streams;
   readonly #lowering: PinnedLowering;
@@ -92,6 +102,8 @@ class RegionEmitter {
 
   constructor(region: Region, module: RegionModule, index: number) {
     this.#region = region;
+    this.#module = module;
+    this.#index = index;
     const { code } = module.builder.function(["i32"], ["i32", "i32"], `r${index}`);
     const { used, written } = registersOf(region);
     const registers: number[] = [];
@@ -398,17 +410,43 @@ class RegionEmitter {
     if (last !== undefined) this.#lowering.begin(last.decoded, last.at);
   }
 
-  /** The jump of a RET, with RIP on the stack: within the region where it is one of the places that were expected. */
+  /** An indirect jump or RET, with RIP on the stack: within the region where it is one of the places that were expected. */
   #indirect(): void {
     const { code, base } = this.#target;
+    const block = this.#block;
+    if (block === undefined) throw new Error("no block is being emitted");
     code.set(this.#rip);
-    for (const to of this.#block?.returns ?? []) {
-      const from = this.#block;
-      if (from === undefined) break;
-      code.get(this.#rip);
-      code.get(base);
+    const distance = code.local("i64");
+    code.get(this.#rip);
+    code.get(base);
+    code.op("i64.sub");
+    code.set(distance);
+    this.#chooseTarget(block, distance, [...block.returns]);
+    const last = block.instructions.at(-1);
+    const site = last === undefined ? undefined : this.#module.site(this.#index, last.at);
+    if (site !== undefined) this.#noteTarget(site, distance);
+    this.#leave(REGION_STATUS.dispatch, 1);
+  }
+
+  /** Goes on at the one of `targets` that lies so far from the base; falls through where none does. Many are halved first. */
+  #chooseTarget(from: RegionBlock, distance: number, targets: readonly number[]): void {
+    const { code } = this.#target;
+    if (targets.length > FEW_TARGETS) {
+      const sorted = [...targets].sort((a, b) => a - b);
+      const half = sorted.length >> 1;
+      code.get(distance);
+      code.i64(BigInt(sorted[half] ?? 0));
+      code.op("i64.lt_s");
+      code.if();
+      this.#chooseTarget(from, distance, sorted.slice(0, half));
+      code.else();
+      this.#chooseTarget(from, distance, sorted.slice(half));
+      code.end();
+      return;
+    }
+    for (const to of targets) {
+      code.get(distance);
       code.i64(BigInt(to));
-      code.op("i64.add");
       code.op("i64.eq");
       code.if();
       this.#branchTo(() => {
@@ -417,7 +455,54 @@ class RegionEmitter {
       });
       code.end();
     }
-    this.#leave(REGION_STATUS.dispatch, 1);
+  }
+
+  /** Counts a target that was not expected, in the slot of its hash, and has the region made again after some. */
+  #noteTarget(site: number, distance: number): void {
+    const { code, base } = this.#target;
+    const slot = code.local("i32");
+    code.get(distance);
+    code.op("i32.wrap_i64");
+    code.i32(HASH_FACTOR);
+    code.op("i32.mul");
+    code.i32(32 - Math.log2(INDIRECT_SITES.slots) - Math.log2(INDIRECT_SITES.slotBytes));
+    code.op("i32.shr_u");
+    code.i32((INDIRECT_SITES.slots - 1) * INDIRECT_SITES.slotBytes);
+    code.op("i32.and");
+    code.tee(slot);
+    code.get(slot);
+    code.memory("i32.load", site + INDIRECT_SITES.first);
+    code.get(distance);
+    code.op("i32.wrap_i64");
+    code.op("i32.ne");
+    code.if();
+    code.get(slot);
+    code.get(distance);
+    code.op("i32.wrap_i64");
+    code.memory("i32.store", site + INDIRECT_SITES.first);
+    code.get(slot);
+    code.i32(0);
+    code.memory("i32.store", site + INDIRECT_SITES.first + 4);
+    code.end();
+    code.get(slot);
+    code.memory("i32.load", site + INDIRECT_SITES.first + 4);
+    code.i32(1);
+    code.op("i32.add");
+    code.memory("i32.store", site + INDIRECT_SITES.first + 4);
+    code.i32(0);
+    code.i32(0);
+    code.memory("i32.load", site);
+    code.i32(1);
+    code.op("i32.sub");
+    code.memory("i32.store", site);
+    code.i32(0);
+    code.memory("i32.load", site);
+    code.op("i32.eqz");
+    code.if();
+    code.i32(this.#index);
+    code.get(base);
+    code.call(this.#module.refine);
+    code.end();
   }
 
   #spend(): void {

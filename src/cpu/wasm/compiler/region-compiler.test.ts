@@ -244,6 +244,56 @@ test("calls within a region return where they came from, and elsewhere where the
   assert.deepEqual([state.gpr.r12, state.gpr.r13, state.gpr.r14, state.gpr.rsp], [60n * 34n, 0n, 60n, STACK]);
 });
 
+test("indirect jumps and returns go on where they were seen to lead, and anywhere else", () => {
+  const places = 12;
+  const jump = (a: Assembler, name: string, by = "JMP") => a.emit(by, { kind: "label", name });
+  const { state, compiled } = everyWay(
+    (a) => {
+      for (let i = 0; i < places; i++) {
+        a.emit("LEA", "rdx", mem({ label: `place ${i}`, bits: 64 }));
+        a.emit("MOV", mem({ disp: DATA + i * 8, bits: 64 }), "rdx");
+      }
+      a.mov("rcx", 4000n);
+      a.mov("rsi", 1n);
+      a.label("dispatch");
+      a.emit("CMP", "rcx", 0n); // Flags that each place sees.
+      a.emit("IMUL", "rsi", "rsi", 75n);
+      a.emit("ADD", "rsi", 74n);
+      a.emit("MOVZX", "eax", "si");
+      a.emit("IMUL", "rax", "rax", BigInt(places));
+      a.emit("SHR", "rax", 16n);
+      // The last places are met seldom at first, and the first ones seldom later.
+      a.emit("CMP", "rcx", 2000n);
+      jump(a, "as it is", "JA");
+      a.emit("NEG", "rax");
+      a.emit("ADD", "rax", BigInt(places - 1));
+      a.label("as it is");
+      a.emit("SUB", "rcx", 1n);
+      jump(a, "end", "JE");
+      a.emit("JMP indirect", mem({ index: "rax", scale: 8, disp: DATA, bits: 64 }));
+      for (let i = 0; i < places; i++) {
+        a.label(`place ${i}`);
+        a.emit("ADC", "rdi", BigInt(i));
+        a.emit("ROL", "rdi", BigInt(i + 1));
+        if (i % 4 === 3) a.emit("CALL", { kind: "label", name: "function" });
+        if (i !== 5) jump(a, "dispatch");
+      }
+      // The last place's own way: a return address that nobody called from.
+      a.emit("LEA", "rdx", mem({ label: "dispatch", bits: 64 }));
+      a.emit("PUSH", "rdx");
+      a.emit("RET");
+      a.label("function");
+      // Too long to be part of the regions that call it.
+      for (let i = 0; i < 60; i++) a.emit("LEA", "rdi", mem({ base: "rdi", disp: i, bits: 64 }));
+      a.emit("RET");
+      a.label("end");
+    },
+    [1, 3, 40, 400],
+  );
+  assert.equal(state.gpr.rcx, 0n);
+  assert.ok((compiled.vcpu.compilerStats?.refined ?? 0) > 0, "no region was made again");
+});
+
 test("doubles, vectors and MXCSR in a loop: whole, rounded, denormal and no numbers", () => {
   const values = [1, 0.1, 3e300, 5e-324, -0, Number.NaN, Number.POSITIVE_INFINITY, 7];
   const { state } = everyWay((a) => {

@@ -13,7 +13,8 @@ import type { CodeOwner } from "../code-pages.ts";
 import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
 import { emitRegion } from "./emit-region.ts";
-import { findRegion, PAGE_BYTES, type Region } from "./region.ts";
+import { IndirectSites } from "./indirect-sites.ts";
+import { findRegion, isIndirect, PAGE_BYTES, type Region, type Targets } from "./region.ts";
 
 export interface CompilerOptions {
   /** Executions of a trace's head before it is compiled; at least 1. */
@@ -38,6 +39,8 @@ export interface CompilerStats {
   live: number;
   written: number;
   evicted: number;
+  /** Regions made again with what their indirect jumps lead to. */
+  refined: number;
   /** Guest instructions compiled, WebAssembly bytes made, milliseconds spent. */
   instructions: number;
   bytes: number;
@@ -48,7 +51,15 @@ interface Compiled extends CodeOwner {
   /** Until it is compiled: what it was decoded to is much larger than it. */
   region: Region | undefined;
   readonly key: string;
+  /** Its head's physical address and that of its page, and the decode context. */
+  readonly physical: number;
   readonly page: number;
+  readonly mode: number;
+  /** Where its indirect jumps lead, by their addresses, and where that is noted. */
+  readonly targets: Map<number, readonly number[]>;
+  readonly sites: Map<number, number>;
+  /** How often it was made again for that. */
+  refinements: number;
   index: number;
   bytes: number;
   /** Head records that enter it. */
@@ -59,6 +70,10 @@ interface Compiled extends CodeOwner {
 /** Each time a page's compiled code was written, its heads must be this many times as hot. */
 const PATIENCE = 4;
 const MAX_BATCH = 16;
+/** A region is made again so often at most: first when as many executions as the threshold left it by one indirect jump,
+ * then after many times that. */
+const MAX_REFINEMENTS = 2;
+const REFINEMENT_GROWTH = 8;
 
 export class RegionCompiler implements TraceHeads {
   readonly #memory: GuestMemory;
@@ -69,6 +84,8 @@ export class RegionCompiler implements TraceHeads {
   readonly #host: CompilerHost;
   readonly #options: CompilerOptions;
   readonly #regions = new Map<string, Compiled>();
+  readonly #sites: IndirectSites;
+  readonly #byIndex: (Compiled | undefined)[] = [];
   /** Heads that nothing can be compiled at, until their page is written. */
   #waiting: Compiled[] = [];
   /** Oldest first. */
@@ -83,6 +100,7 @@ export class RegionCompiler implements TraceHeads {
     live: 0,
     written: 0,
     evicted: 0,
+    refined: 0,
     instructions: 0,
     bytes: 0,
     milliseconds: 0,
@@ -104,6 +122,7 @@ export class RegionCompiler implements TraceHeads {
     this.#decoder = decoder;
     this.#host = host;
     this.#options = options;
+    this.#sites = new IndirectSites(memory);
   }
 
   /** Writes the head record of a new trace, which either counts or enters the region that there is. */
@@ -129,10 +148,35 @@ export class RegionCompiler implements TraceHeads {
       return;
     }
     const started = performance.now();
+    const region = this.#find(linear, physical, mode);
+    this.stats.milliseconds += performance.now() - started;
+    if (region === undefined || (this.#options.threshold > 1 && !isWorthwhile(region))) return;
+    const compiled: Compiled = {
+      region,
+      key,
+      physical,
+      page: physical - (physical % PAGE_BYTES),
+      mode,
+      targets: new Map(),
+      sites: new Map(),
+      refinements: 0,
+      index: -1,
+      bytes: 0,
+      records: new Set([record]),
+      live: true,
+      forget: (write) => this.#written(compiled, write),
+    };
+    this.#regions.set(key, compiled);
+    this.#waiting.push(compiled);
+    this.#ownBlocks(compiled, region);
+    if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
+  }
+
+  #find(linear: bigint, physical: number, mode: number, targets?: Targets): Region | undefined {
     const page = physical - (physical % PAGE_BYTES);
     const linearPage = linear & ~0xfffn;
     const wide = (mode & DECODE.long) !== 0;
-    const region = findRegion(
+    return findRegion(
       {
         decoder: this.#decoder,
         mode,
@@ -147,35 +191,69 @@ export class RegionCompiler implements TraceHeads {
         },
       },
       physical % PAGE_BYTES,
+      targets,
     );
-    this.stats.milliseconds += performance.now() - started;
-    if (region === undefined || (this.#options.threshold > 1 && !isWorthwhile(region))) return;
-    const compiled: Compiled = {
-      region,
-      key,
-      page,
-      index: -1,
-      bytes: 0,
-      records: new Set([record]),
-      live: true,
-      forget: (write) => this.#written(compiled, write),
-    };
-    this.#regions.set(key, compiled);
-    this.#waiting.push(compiled);
+  }
+
+  #ownBlocks(compiled: Compiled, region: Region): void {
     for (const block of region.blocks.values()) {
       const last = block.instructions.at(-1);
       if (last === undefined) continue;
       this.#own(compiled, region, block.at, last.at + last.decoded.length);
     }
-    if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
   }
-
   #own(compiled: Compiled, region: Region, from: number, to: number): void {
     for (const [number, page] of region.pages) {
       const start = Math.max(from - number * PAGE_BYTES, 0);
       const end = Math.min(to - number * PAGE_BYTES, PAGE_BYTES);
       if (start < end) this.#host.own(page, start, end, compiled);
     }
+  }
+
+  /**
+   * Makes a region again with the places that its indirect jumps and returns were seen to lead to. It is called by the
+   * region, which leaves right afterwards.
+   */
+  #refine(index: number, linear: bigint): void {
+    const compiled = this.#byIndex[index];
+    if (compiled === undefined || !compiled.live || compiled.refinements >= MAX_REFINEMENTS) return;
+    const started = performance.now();
+    const { targets, physical, mode } = compiled;
+    const before = new Map(targets);
+    for (const [at, site] of compiled.sites) {
+      targets.set(at, [...new Set([...(targets.get(at) ?? []), ...this.#sites.targets(site)])]);
+    }
+    const region = this.#find(linear, physical, mode, targets);
+    const leadsOn = (at: number) =>
+      targets.get(at)?.some((to) => region?.blocks.has(to) && !before.get(at)?.includes(to));
+    if (region !== undefined && [...targets.keys()].some(leadsOn)) {
+      this.#giveSites(compiled);
+      compiled.refinements++;
+      compiled.region = region;
+      this.#ownBlocks(compiled, region);
+      this.#liveBytes -= compiled.bytes;
+      this.#compile([compiled]);
+      this.stats.refined++;
+    }
+    this.stats.milliseconds += performance.now() - started;
+  }
+
+  /** Where the targets of an indirect jump of a region are noted. */
+  #siteOf(compiled: Compiled, at: number): number | undefined {
+    const { refinements, region, sites } = compiled;
+    const isNoted = [...(region?.blocks.values() ?? [])].some(({ instructions }) => {
+      const last = instructions.at(-1);
+      return last?.at === at && isIndirect(last);
+    });
+    if (!isNoted || refinements >= MAX_REFINEMENTS) return undefined;
+    const exits = this.#options.threshold * REFINEMENT_GROWTH ** refinements;
+    const site = sites.get(at) ?? this.#sites.take(exits);
+    if (site !== undefined) sites.set(at, site);
+    return site;
+  }
+  #giveSites({ sites }: Compiled): void {
+    for (const site of sites.values()) this.#sites.give(site);
+    sites.clear();
   }
 
   /** Compiles what waits. */
@@ -185,24 +263,29 @@ export class RegionCompiler implements TraceHeads {
     const batch = this.#waiting.filter(({ live }) => live);
     this.#waiting = [];
     for (const compiled of batch) compiled.index = this.#free.pop() ?? this.#next++;
+    this.#compile(batch);
+    this.#living.push(...batch);
+    this.stats.compiled += batch.length;
+    this.stats.live += batch.length;
+    this.stats.milliseconds += performance.now() - started;
+    if (this.#liveBytes > this.#options.maxBytes || this.#next >= REGION_STAMP.regions - MAX_BATCH) this.#evict();
+  }
+
+  #compile(batch: readonly Compiled[]): void {
     const { bytes, exports } = this.#instantiate(batch);
     const words = new Int32Array(this.#memory.memory.buffer);
     for (const compiled of batch) {
       const { index } = compiled;
       compiled.bytes = bytes / batch.length;
+      this.#byIndex[index] = compiled;
       words[(REGION_STAMP.base >> 2) + index] = -1;
       this.#table.set(index, exports[`r${index}`]);
       for (const record of compiled.records) this.#enter(compiled, record);
-      this.#living.push(compiled);
       this.stats.instructions += compiled.region?.instructions ?? 0;
       compiled.region = undefined;
     }
     this.#liveBytes += bytes;
-    this.stats.compiled += batch.length;
-    this.stats.live += batch.length;
     this.stats.bytes += bytes;
-    this.stats.milliseconds += performance.now() - started;
-    if (this.#liveBytes > this.#options.maxBytes || this.#next >= REGION_STAMP.regions - MAX_BATCH) this.#evict();
   }
 
   #instantiate(batch: readonly Compiled[]): { bytes: number; exports: WebAssembly.Exports } {
@@ -210,6 +293,7 @@ export class RegionCompiler implements TraceHeads {
     const pages = this.#memory.memory.buffer.byteLength / 65536;
     builder.importMemory("env", "memory", pages, pages);
     const fetch = builder.importFunction("core", "fetch", ["i64"], ["i64"]);
+    const refine = builder.importFunction("core", "refine", ["i32", "i64"], []);
     const imported = new Map<string, number>();
     for (const { region } of batch) {
       for (const { instructions } of region?.blocks.values() ?? []) {
@@ -227,13 +311,17 @@ export class RegionCompiler implements TraceHeads {
       if (index === undefined) throw new Error(`helper ${name} was not imported`);
       return index;
     };
+    const site = (index: number, at: number) => {
+      const compiled = batch.find((one) => one.index === index);
+      return compiled === undefined ? undefined : this.#siteOf(compiled, at);
+    };
     for (const { region, index } of batch) {
-      if (region !== undefined) emitRegion(region, { builder, fetch, helper }, index);
+      if (region !== undefined) emitRegion(region, { builder, fetch, refine, site, helper }, index);
     }
     const binary = builder.finish();
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), {
       env: { memory: this.#memory.memory },
-      core: this.#core as unknown as WebAssembly.ModuleImports,
+      core: { ...this.#core, refine: (index: number, linear: bigint) => this.#refine(index, linear) },
       helpers: this.#helpers as WebAssembly.ModuleImports,
     });
     return { bytes: binary.length, exports };
@@ -289,6 +377,7 @@ export class RegionCompiler implements TraceHeads {
     if (index < 0) return;
     this.#table.set(index, null);
     this.#free.push(index);
+    this.#giveSites(compiled);
     this.#liveBytes -= compiled.bytes;
     this.stats.live--;
   }
@@ -306,6 +395,7 @@ export class RegionCompiler implements TraceHeads {
   clear(): void {
     for (const compiled of this.#regions.values()) {
       compiled.live = false;
+      this.#giveSites(compiled);
       if (compiled.index < 0) continue;
       this.#table.set(compiled.index, null);
       this.#free.push(compiled.index);

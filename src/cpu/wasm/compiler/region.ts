@@ -52,7 +52,8 @@ export interface RegionBlock {
   readonly next: number | undefined;
   /** The interpreter must do what lies at `next`. */
   readonly stops: boolean;
-  /** For a RET: where the region's calls of its function go on. It may return elsewhere too. */
+  /** For a RET: where the region's calls of its function go on; for an indirect jump: where it was seen to lead. It may lead
+   * elsewhere too. */
   readonly returns: readonly number[];
 }
 
@@ -109,8 +110,12 @@ function endsBlock(statements: readonly Statement[]): boolean {
   return last?.kind === "jump" || last?.kind === "jumpRelative" || last?.kind === "fault" || last?.kind === "endTrace";
 }
 
+/** By the address of an indirect jump or RET: where it was seen to lead. */
+export type Targets = ReadonlyMap<number, readonly number[]>;
+const NO_TARGETS: Targets = new Map();
+
 /** Finds the region at `head`, an offset in page 0. Undefined where nothing there can be compiled. */
-export function findRegion(source: RegionSource, head: number): Region | undefined {
+export function findRegion(source: RegionSource, head: number, targets: Targets = NO_TARGETS): Region | undefined {
   const pages = new Map<number, number>();
   const contents = new Map<number, Uint8Array>();
   const content = (number: number): Uint8Array | undefined => {
@@ -207,6 +212,11 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
           waiting.push(to);
         }
       }
+      for (const to of targets.get(at) ?? []) {
+        if (heads.has(to)) continue;
+        heads.add(to);
+        waiting.push(to);
+      }
       if (endsBlock(instruction.statements)) break;
       if (isRelative(decoded)) heads.add(next);
       at = next;
@@ -236,11 +246,17 @@ export function findRegion(source: RegionSource, head: number): Region | undefin
       taken: isNearCall(last.decoded) && !isFollowed(last, functions) ? undefined : targetOf(last),
       next: ends ? undefined : at,
       stops: !ends && stops.has(at),
-      returns: [...(returnsOf.get(last.at) ?? [])],
+      returns: [...new Set([...(returnsOf.get(last.at) ?? []), ...(targets.get(last.at) ?? [])])],
     });
   }
   return { blocks, head, pages, instructions: found.size, calls };
 }
+
+/** Whether an instruction is an indirect jump, or a RET. */
+export function isIndirect({ decoded }: RegionInstruction): boolean {
+  return INDIRECT.has(decoded.form.instruction.name);
+}
+const INDIRECT: ReadonlySet<string> = new Set(["JMP indirect", "RET", "RET imm"]);
 
 function isNearCall({ form }: Decoded): boolean {
   return form.instruction.name === "CALL";

@@ -35,6 +35,8 @@ function isStep({ decoded }: RegionInstruction): boolean {
   const [, source] = operands;
   const { name } = form.instruction;
   if (name === "MOVZX") return source?.bits === BYTE;
+  // A step that lies in a register is as often a stride of pages.
+  if (name === "ADD" || name === "SUB") return source?.kind === "imm";
   return STEPS.has(name) && (source?.kind !== "mem" || name === "LEA");
 }
 
