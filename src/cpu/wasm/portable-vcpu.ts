@@ -17,6 +17,7 @@ import { type EngineHost, GuestFault } from "./engine-host.ts";
 import { buildHandler, handlerName, NO_FLAGS, type Sequence, sequenceName } from "./handlers.ts";
 import { sseHelpers } from "./helpers/sse.ts";
 import { x87Helpers } from "./helpers/x87.ts";
+import { quickX87 } from "./x87/quick-x87.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { Interpreter } from "./interpreter.ts";
@@ -106,9 +107,11 @@ export class PortableVcpu implements Vcpu {
     this.#core = createMemoryCore(memory, imports, { gigabytePages: features.has("pdpe1gb") });
     const engine = this.#engineHost(hint, features);
     this.#system = new SystemUnit(engine, this.#view);
-    const helpers = guarded({ ...this.#system.helpers, ...sseHelpers(engine), ...x87Helpers(engine) }, (fault) =>
-      this.#raise(fault),
-    );
+    const unit = x87Helpers(engine);
+    const helpers = {
+      ...guarded({ ...this.#system.helpers, ...sseHelpers(engine) }, (fault) => this.#raise(fault)),
+      x87: quickX87(memory, unit.x87),
+    };
 
     const decoder = new Decoder(INSTRUCTIONS, features);
     const hot = hotSequences(decoder);

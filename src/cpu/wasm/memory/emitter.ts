@@ -85,6 +85,8 @@ export const low32 = unary(() => "i32.wrap_i64", "i32");
 /** An i32 as an unsigned i64. */
 export const widen = unary(() => "i64.extend_i32_u", "i64");
 
+export const leadingZeros = unary((from) => `${from}.clz`, "i64");
+
 /** Truth values (0 or 1): both sides are evaluated. */
 export function both(...conditions: Expression[]): Expression {
   return conditions.reduce((a, b) => and(a, b));
