@@ -1,7 +1,7 @@
 /**
  * The API under load: `node bench/api-load.ts [--rate 1000] [--seconds 10] [--server unix:/PATH]`. Mixed reads at a fixed
  * rate, sent when they are due whether or not earlier ones are answered, so that a slow answer cannot hide by slowing the
- * questions; meanwhile consoles are watched. Without --server it serves 20 running VMs of its own, tiny guests that print
+ * questions; meanwhile consoles are watched, once all of them print. Without --server it serves 20 running VMs of its own, tiny guests that print
  * numbered lines, in a process of its own. Prints one line of JSON; latencies are in milliseconds from when a request was
  * due, `serverCpuMs` is the server's processor time for a request.
  */
@@ -15,23 +15,37 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type Connection, connectTo } from "../src/api/node/connect.ts";
-import { serveFleet } from "../src/cli/remote/serve.ts";
+import { type RunningServer, serveFleet } from "../src/cli/remote/serve.ts";
 import { openFleet } from "../src/fleet/fleet-server.ts";
 import { printingKernel } from "./printing-kernel.ts";
 
 const VMS = 20;
 const CONSOLES = 20;
+/** Requests of the first seconds are not counted: V8 compiles the server's code then. */
+const WARM_SECONDS = 2;
+/** How long a console may take to print its first line. */
+const SILENT_MS = 60_000;
 /** Of the readers. */
 const CONNECTIONS = 64;
 /** Of a processor, for each guest. */
-const CAP_PERCENT = 1;
+const CAP_PERCENT = 2;
 
-/** The server's process: VMs whose guests print a numbered line each, again and again. */
+/** The server's process: VMs whose guests print a numbered line each, again and again. They end with the bench. */
 async function serve(): Promise<void> {
   const stateFolder = mkdtempSync(join(tmpdir(), "isola-api-load-"));
   const kernel = join(stateFolder, "kernel");
   writeFileSync(kernel, printingKernel());
   const fleet = await openFleet({ stateFolder });
+  let server: RunningServer | undefined;
+  // Also where the bench is broken off while VMs start.
+  process.once("disconnect", () => {
+    void (async () => {
+      for (const { id } of await fleet.list()) await fleet.kill(id);
+      await (server ?? fleet).close();
+      rmSync(stateFolder, { recursive: true, force: true });
+      process.exit(0);
+    })();
+  });
   for (let index = 0; index < VMS; index += 1) {
     const name = `vm${index}`;
     const disks = [{ name: "data", sizeBytes: "1M" }];
@@ -40,16 +54,8 @@ async function serve(): Promise<void> {
   }
   const socketPath = join(stateFolder, "isola.sock");
   const quiet = (): void => undefined;
-  const server = await serveFleet(fleet, { stateFolder, socketPath, version: "0", log: quiet, shutDown: quiet });
+  server = await serveFleet(fleet, { stateFolder, socketPath, version: "0", log: quiet, shutDown: quiet });
   process.on("message", () => process.send?.(process.cpuUsage()));
-  process.once("disconnect", () => {
-    void (async () => {
-      for (const { id } of await fleet.list()) await fleet.kill(id);
-      await server.close();
-      rmSync(stateFolder, { recursive: true, force: true });
-      process.exit(0);
-    })();
-  });
   process.send?.(socketPath);
 }
 
@@ -69,9 +75,10 @@ function percentile(sorted: readonly number[], part: number): number {
 function watchConsoles(
   connection: Connection,
   vms: readonly string[],
-): { bytes: () => number; broken: () => number; close: () => void } {
+): { bytes: () => number; broken: () => number; speaking: () => boolean; close: () => void } {
   let bytes = 0;
   let broken = 0;
+  const heard = new Set<string>();
   const consoles = vms.slice(0, CONSOLES).map((vm) => {
     let rest = "";
     let expected: number | undefined;
@@ -86,6 +93,7 @@ function watchConsoles(
             const number = /^line (\d+)$/.exec(line)?.[1];
             if (number === undefined) continue;
             if (expected !== undefined && Number(number) !== expected) broken += 1;
+            heard.add(vm);
             expected = Number(number) + 1;
           }
         },
@@ -102,6 +110,7 @@ function watchConsoles(
   return {
     bytes: () => bytes,
     broken: () => broken,
+    speaking: () => heard.size === consoles.length,
     close: () => {
       for (const console of consoles) console.close();
     },
@@ -142,17 +151,25 @@ async function load(connection: Connection, socketPath: string, rate: number, se
   const consoles = watchConsoles(connection, vms);
   const latencies: number[] = [];
   let failures = 0;
-  const total = rate * seconds;
+  // A VM that has just started pays for its start before its guest goes on.
+  const silent = performance.now() + SILENT_MS;
+  while (!consoles.speaking() && performance.now() < silent) await sleep(100);
+  const bytesBefore = consoles.bytes();
+  const total = rate * (WARM_SECONDS + seconds);
+  const warm = rate * WARM_SECONDS;
   const pending: Promise<void>[] = [];
   const begun = performance.now();
   for (let sent = 0; sent < total; ) {
     const due = Math.min(total, Math.floor(((performance.now() - begun) / 1000) * rate));
     for (; sent < due; sent += 1) {
       const dueAt = begun + (sent / rate) * 1000;
+      const counts = sent >= warm;
       const path = READS[sent % READS.length]?.(vms[Math.floor(sent / READS.length) % vms.length] ?? "") ?? "";
       pending.push(
         read(agent, socketPath, path).then(
-          () => void latencies.push(performance.now() - dueAt),
+          () => {
+            if (counts) latencies.push(performance.now() - dueAt);
+          },
           () => {
             failures += 1;
           },
@@ -162,8 +179,8 @@ async function load(connection: Connection, socketPath: string, rate: number, se
     await sleep(1);
   }
   await Promise.all(pending);
-  const elapsed = (performance.now() - begun) / 1000;
-  const [bytes, broken] = [consoles.bytes(), consoles.broken()];
+  const elapsed = (performance.now() - begun) / 1000 - WARM_SECONDS;
+  const [bytes, broken] = [consoles.bytes() - bytesBefore, consoles.broken()];
   consoles.close();
   agent.destroy();
   latencies.sort((a, b) => a - b);
@@ -178,6 +195,7 @@ async function load(connection: Connection, socketPath: string, rate: number, se
     p99: milliseconds(0.99),
     max: milliseconds(1),
     consoleBytes: bytes,
+    consolesWatched: CONSOLES,
     consolesBroken: broken,
   };
 }
@@ -203,7 +221,9 @@ async function main(): Promise<void> {
   const figures = await load(connection, socketPath, Number(values.rate), Number(values.seconds));
   const used = child === undefined ? undefined : (await serverCpuMs(child)) - (before ?? 0);
   const perRequest =
-    used === undefined ? undefined : Number((used / (Number(values.rate) * Number(values.seconds))).toFixed(3));
+    used === undefined
+      ? undefined
+      : Number((used / (Number(values.rate) * (Number(values.seconds) + WARM_SECONDS))).toFixed(3));
   console.log(JSON.stringify({ ...figures, ...(perRequest === undefined ? {} : { serverCpuMs: perRequest }) }));
   connection.close();
   child?.disconnect();

@@ -7,8 +7,8 @@ const ORIGIN = 0x10_0000;
 const COM1 = 0x3f8;
 const LINE_STATUS = COM1 + 5;
 const TRANSMITTER_EMPTY = 0x20;
-/** Turns of an empty loop between two lines: a guest with a hundredth of a processor prints some lines a second. */
-const PAUSE = 100_000;
+/** Turns of an empty loop between two lines: a guest with a fiftieth of a processor prints some lines a second. */
+const PAUSE = 10_000;
 const DIGITS = 10;
 
 export function printingKernel(): Uint8Array {

@@ -212,7 +212,7 @@ class FleetServer implements Fleet {
   }
 
   async events(after = 0, limit = 1000): Promise<FleetEvent[]> {
-    return await Promise.resolve(this.#record.events(after, Math.min(Math.max(limit, 0), 10_000)));
+    return await Promise.resolve([...this.#record.events(after, Math.min(Math.max(limit, 0), 10_000))]);
   }
 
   subscribe(listener: (event: FleetEvent) => void): () => void {

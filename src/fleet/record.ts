@@ -50,6 +50,8 @@ const parse = <T>(text: Row[string] | undefined): T => JSON.parse(String(text)) 
 export class FleetRecord {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  /** The page of events that was read last: who polls asks for the same one until there is news. */
+  #page: { readonly after: number; readonly limit: number; readonly events: readonly FleetEvent[] } | undefined;
 
   /** @throws FleetError `host-failed` where the file cannot be used, or was written by a newer isola */
   constructor(path: string) {
@@ -205,16 +207,21 @@ export class FleetRecord {
       "INSERT INTO events (time, kind, id, name, project, message, actor, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?) " +
       "RETURNING sequence";
     const [row] = this.#rows(sql, time, kind, id, name, project, message, actor, JSON.stringify(data));
+    this.#page = undefined;
     const sequence = Number(row?.["sequence"]);
     if (sequence % EVENT_SLACK === 0) this.#run("DELETE FROM events WHERE sequence <= ?", sequence - KEPT_EVENTS);
     return { sequence, ...event };
   }
 
-  events(after: number, limit: number): FleetEvent[] {
+  events(after: number, limit: number): readonly FleetEvent[] {
+    const page = this.#page;
+    if (page?.after === after && page.limit === limit) return page.events;
     const rows = this.#rows("SELECT * FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?", after, limit);
-    return rows.map(({ data, sequence, ...row }) => {
+    const events = rows.map(({ data, sequence, ...row }) => {
       return { ...row, sequence: Number(sequence), data: parse(data) } as FleetEvent;
     });
+    this.#page = { after, limit, events };
+    return events;
   }
 }
 
