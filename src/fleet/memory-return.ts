@@ -32,12 +32,16 @@ export class MemoryReturn {
   #left = 0;
   #looked = performance.now();
 
-  /** Collects where the heap has grown since the last time; does nothing when asked again within seconds. */
-  look(): void {
+  /**
+   * Collects where the heap has grown since the last time; does nothing when asked again within seconds. `trim` lets go
+   * of what can be done without.
+   */
+  look(trim?: () => void): void {
     const now = performance.now();
     if (now - this.#looked < LOOK_MS) return;
     this.#looked = now;
     if (heapBytes() < this.#left + WORTH_BYTES) return;
+    trim?.();
     this.#collect({ type: "major", flavor: "last-resort" });
     this.#left = heapBytes();
   }

@@ -23,6 +23,6 @@ port.once("message", (start: VcpuThreadStart) => {
   runVcpuThread(start, {
     post: (message) => port.postMessage(message),
     usedMicros: processMicros,
-    rest: () => memory.look(),
+    rest: (trim) => memory.look(trim),
   });
 });

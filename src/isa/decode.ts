@@ -189,6 +189,11 @@ export class Decoder {
     }
   }
 
+  /** Gives back the memory of known shapes, some MB after a boot; they are found anew as they are met. */
+  forgetShapes(): void {
+    this.#shapes.clear();
+  }
+
   /** Whether the processor is without this feature. */
   #lacks(feature: string | undefined): boolean {
     return feature !== undefined && this.#features?.has(feature) === false;

@@ -26,8 +26,11 @@ export interface VcpuThreadPlace {
   post(message: VcpuThreadMessage): void;
   /** µs of processor time that the whole process has used; absent where that is not known: then no budget holds. */
   readonly usedMicros?: () => number;
-  /** Called before the thread waits for its guest's next interrupt: time to put things in order. */
-  readonly rest?: () => void;
+  /**
+   * Called before the thread waits for its guest's next interrupt: time to put things in order. `trim` gives up what the
+   * engine can do without.
+   */
+  readonly rest?: (trim: () => void) => void;
 }
 
 export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): void {
@@ -83,6 +86,7 @@ function run(
     report: () => place.post({ kind: "state", cpu: start.cpu, state: vcpu.state.save() }),
     ...(place.usedMicros === undefined ? {} : { usedMicros: place.usedMicros }),
   });
+  const trim = (): void => vcpu.trim();
   governor.begin();
   for (let exits = 1; ; exits++) {
     const began = performance.now();
@@ -97,7 +101,7 @@ function run(
     const result = governor.settle(exit);
     if (result !== undefined) return { vcpu, result };
     if (exit.kind === "halt" && !governor.pausing) {
-      place.rest?.();
+      place.rest?.(trim);
       sleep(board, clock, exit.masked);
     }
   }

@@ -51,11 +51,23 @@ export interface TraceHeads {
   clear(): void;
 }
 
-/** A trace's records [start, end) and its slot of the hash. */
-interface Trace extends CodeOwner {
+/** A trace's records [start, end) and its slot of the hash. A guest has tens of thousands: none has a closure of its own. */
+class Trace implements CodeOwner {
   readonly start: number;
   readonly end: number;
   readonly slot: number;
+  readonly #drop: (trace: Trace) => void;
+
+  constructor(start: number, end: number, slot: number, drop: (trace: Trace) => void) {
+    this.start = start;
+    this.end = end;
+    this.slot = slot;
+    this.#drop = drop;
+  }
+
+  forget(): void {
+    this.#drop(this);
+  }
 }
 
 /** A sequence of handlers, and those that begin with it. `number` is -1 where it is not built. */
@@ -111,6 +123,7 @@ export class TraceCache {
   #top: number = ARENA.base;
   /** End of the part of the arena that may be used. */
   readonly #end: number;
+  readonly #dropTrace = (trace: Trace): void => this.#drop(trace);
 
   constructor(memory: GuestMemory, host: TraceHost, decoder: Decoder) {
     this.#memory = memory;
@@ -360,12 +373,7 @@ export class TraceCache {
     this.#words[(slot + 8) >> 2] = first;
     // An ending that only leads on stays right whatever is written.
     const leadsOn = ending === "goto" || ending === "poll";
-    const trace: Trace = {
-      start: first,
-      end: leadsOn ? at - RECORD.bytes : at,
-      slot,
-      forget: () => this.#drop(trace),
-    };
+    const trace = new Trace(first, leadsOn ? at - RECORD.bytes : at, slot, this.#dropTrace);
     const page = physical - (physical % PAGE_BYTES);
     // An undefined instruction's bytes count too: when they are written, it may become a defined one.
     const past = faults ? end + LONGEST : end;
@@ -448,6 +456,12 @@ export class TraceCache {
     const { told, holds } = this.pages.written(place, bytes);
     if (told) this.#host.forgetJumps();
     return holds;
+  }
+
+  /** Gives up what only makes decoding faster. */
+  trim(): void {
+    this.#kindsByShape.clear();
+    this.#decoder.forgetShapes();
   }
 
   /** Forgets all decoded code. Only between runs: no record may be in use. */
