@@ -36,12 +36,12 @@ async function serve(): Promise<void> {
   const kernel = join(stateFolder, "kernel");
   writeFileSync(kernel, printingKernel());
   const fleet = await openFleet({ stateFolder });
-  let server: RunningServer | undefined;
+  const running: { server?: RunningServer } = {};
   // Also where the bench is broken off while VMs start.
   process.once("disconnect", () => {
     void (async () => {
       for (const { id } of await fleet.list()) await fleet.kill(id);
-      await (server ?? fleet).close();
+      await (running.server ?? fleet).close();
       rmSync(stateFolder, { recursive: true, force: true });
       process.exit(0);
     })();
@@ -54,7 +54,7 @@ async function serve(): Promise<void> {
   }
   const socketPath = join(stateFolder, "isola.sock");
   const quiet = (): void => undefined;
-  server = await serveFleet(fleet, { stateFolder, socketPath, version: "0", log: quiet, shutDown: quiet });
+  running.server = await serveFleet(fleet, { stateFolder, socketPath, version: "0", log: quiet, shutDown: quiet });
   process.on("message", () => process.send?.(process.cpuUsage()));
   process.send?.(socketPath);
 }
