@@ -306,6 +306,9 @@ test("a value for isa-debug-exit is the exit status as QEMU has it", async () =>
 
 test("wrong values for fw_cfg, debug exit and screen are refused", async () => {
   const wrong = [
+    ["--smbios", "uuid=7"],
+    ["--smbios", "colour=red"],
+    ["--smbios", "serial="],
     ["--fw-cfg", "name=opt/a"],
     ["--fw-cfg", "name=opt/a,file=x,string=y"],
     ["--fw-cfg", "name=opt/a b,string=y"],
@@ -321,7 +324,11 @@ test("wrong values for fw_cfg, debug exit and screen are refused", async () => {
   ];
   for (const words of wrong) {
     const { error } = await run("run", ...words);
-    assert.match(describeError(error, false), /^isola: --(fw-cfg|debug-exit|screen) .*wanted: /, words.join(" "));
+    assert.match(
+      describeError(error, false),
+      /^isola: --(fw-cfg|smbios|debug-exit|screen) .*wanted: /,
+      words.join(" "),
+    );
   }
 });
 

@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from "commander";
 import { formatSize } from "../base/size.ts";
+import type { SmbiosIdentity } from "../machine/smbios.ts";
 import type { TraceName } from "../machine/vm-contract.ts";
 import { describeExitStatuses, EXIT_STATUS } from "./exit-status.ts";
 import { type DiskOption, parseDisk } from "./disk-option.ts";
@@ -18,6 +19,7 @@ import {
   parseDebugExit,
   parseEngine,
   parseFwCfg,
+  parseSmbios,
   parseName,
   parseScreen,
   parseTrace,
@@ -93,6 +95,7 @@ interface RunFlags {
   readonly stats?: boolean;
   readonly screen: ScreenName;
   readonly fwCfg: readonly FwCfgOption[];
+  readonly smbios?: SmbiosIdentity;
   /** True where the option has no value. */
   readonly debugExit?: string | true;
   readonly saveTo?: string;
@@ -162,6 +165,11 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       "a file that the guest finds by fw_cfg, repeatable; NAME begins with opt/",
       parseFwCfg,
       [],
+    )
+    .option<SmbiosIdentity>(
+      "--smbios <uuid=UUID,serial=TEXT,...>",
+      "what dmidecode shows of the machine; further: manufacturer, product, version, sku, family",
+      parseSmbios,
     )
     .option("--save-to <FILE>", "where Ctrl-A s, or signal SIGUSR2, saves the guest, and leaves")
     .option("--debug-exit [iobase=PORT,iosize=N]", "a port by which the guest ends isola with status 2v+1 (0x501)")

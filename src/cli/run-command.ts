@@ -1,6 +1,7 @@
 /** `isola run`: boots one guest, with its serial port on stdin and stdout, until it ends. */
 
 import type { FileDisk } from "../backends/file-disk.ts";
+import type { SmbiosIdentity } from "../machine/smbios.ts";
 import type { BootModule, DebugExitConfig, EngineName, TraceName, VmOptions } from "../machine/vm-contract.ts";
 import { checkImageMemory } from "../images/store.ts";
 import type { DiskOption } from "./disk-option.ts";
@@ -47,6 +48,8 @@ export interface RunOptions {
   readonly screen: ScreenName;
   /** Files for fw_cfg: each as `name=NAME,file=FILE` or `name=NAME,string=TEXT`. */
   readonly fwCfg: readonly FwCfgOption[];
+  /** What the guest is told about the machine. */
+  readonly smbios?: SmbiosIdentity;
   readonly debugExit?: DebugExitConfig;
   /** Where the guest is saved when that is asked for. */
   readonly saveTo?: string;
@@ -108,6 +111,7 @@ async function gather(host: CliHost, options: GuestOptions, disks: readonly File
     trace,
     ...(options.compiler === undefined ? {} : { compileAfter: options.compiler }),
     ...(fwCfg.length === 0 ? {} : { fwCfg }),
+    ...(options.smbios === undefined ? {} : { smbios: options.smbios }),
     ...(debugExit === undefined ? {} : { debugExit }),
     ...(cpu === undefined ? {} : { cpu }),
     ...(tsc === undefined ? {} : { tscHz: tsc }),

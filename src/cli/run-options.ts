@@ -1,5 +1,6 @@
 /** Checks the values of `isola run`'s options. Every refusal is a "usage" error with the value found and the one wanted. */
 
+import { SMBIOS_TEXT, SMBIOS_TEXTS, SMBIOS_UUID, type SmbiosIdentity } from "../machine/smbios.ts";
 import { IsolaError } from "../base/errors.ts";
 import {
   COMPILE_AFTER,
@@ -126,6 +127,19 @@ export function parseFwCfg(text: string, former: readonly FwCfgOption[]): FwCfgO
     );
   }
   return [...former, { name, ...(file === undefined ? { text: string ?? "" } : { file }) }];
+}
+
+/** `uuid=UUID,serial=TEXT,...`: what the guest is told about the machine. */
+export function parseSmbios(text: string): SmbiosIdentity {
+  const properties = parseProperties("--smbios", text, ["uuid", ...SMBIOS_TEXTS]);
+  for (const [key, value] of properties) {
+    const [form, wanted] =
+      key === "uuid"
+        ? [SMBIOS_UUID, "a UUID, such as 6f1c2d34-5e6f-4a7b-8c9d-0e1f2a3b4c5d"]
+        : [SMBIOS_TEXT, "1 to 255 printable characters of ASCII"];
+    if (!form.test(value)) throw usageError(`--smbios ${text}: ${key} is "${value}"; wanted: ${wanted}`);
+  }
+  return Object.fromEntries(properties);
 }
 
 /** `iobase=PORT,iosize=PORTS`, both optional, as QEMU's isa-debug-exit has them; true: the option stood alone. */

@@ -9,6 +9,7 @@
  * told by control-answers.ts, the VM's process by control-request.ts.
  */
 
+import type { SmbiosIdentity } from "../machine/smbios.ts";
 import type { DiskLimits } from "../backends/throttle.ts";
 
 export const VM_PROCESS_STATES = ["starting", "running", "paused", "stopping"] as const;
@@ -118,6 +119,7 @@ export interface VmProcessConfig {
   readonly kvmFd: number | null;
   readonly clock: { readonly offsetSeconds: number; readonly startAt: string | null };
   readonly fwCfg: readonly { readonly name: string; readonly text: string }[];
+  readonly smbios: SmbiosIdentity;
   readonly rebootOnReset: boolean;
   readonly budget: number | null;
 }

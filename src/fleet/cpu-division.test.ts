@@ -22,8 +22,15 @@ test("shares divide a pool that all want", () => {
 test("what a cap or little demand leaves goes to the others", () => {
   assert.deepEqual(divide(100, { limitPercent: 25 }, {}), [25, 75]);
   assert.deepEqual(divide(100, { limitPercent: 10 }, { limitPercent: 25 }, { limitPercent: 50 }), [10, 25, 50]);
+  // It may use what is its own at any time.
   const [idle, busy] = divide(100, { demandPercent: 1 }, {});
-  assert.deepEqual([idle, busy], [1, 99]);
+  assert.deepEqual([idle, busy], [99, 99]);
+});
+
+test("a hundred idle VMs take from one that computes no more than they use", () => {
+  const idle = Array.from({ length: 100 }, () => ({ demandPercent: 0.5 }));
+  const [computing] = divide(100, {}, ...idle);
+  assert.equal(computing, 50);
 });
 
 test("a reservation holds against any weight", () => {
@@ -31,7 +38,7 @@ test("a reservation holds against any weight", () => {
   assert.deepEqual(divide(100, { reservationPercent: 60 }, {}, {}), [60, 20, 20]);
   // Unused, it is not lost.
   const [unused, user] = divide(100, { reservationPercent: 60, demandPercent: 5 }, {});
-  assert.deepEqual([unused, user], [5, 95]);
+  assert.deepEqual([unused, user], [95, 95]);
 });
 
 test("where there is enough for all, each may have all it may", () => {
@@ -42,7 +49,7 @@ test("where there is enough for all, each may have all it may", () => {
   assert.deepEqual(divide(100), []);
 });
 
-test("budgets never exceed a pool that is short, nor a claim's limit", () => {
+test("what would be used never exceeds a pool that is short, nor a budget its claim's limit", () => {
   let seed = 7;
   const random = (below: number): number => {
     seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31;
@@ -60,7 +67,7 @@ test("budgets never exceed a pool that is short, nor a claim's limit", () => {
     );
     const budgets = divideCpu(capacity, claims);
     const wanted = claims.reduce((total, one) => total + Math.min(one.demandPercent, one.limitPercent), 0);
-    const given = budgets.reduce((total, one) => total + one, 0);
+    const given = claims.reduce((total, one, i) => total + Math.min(one.demandPercent, budgets[i] ?? 0), 0);
     if (wanted >= capacity * 0.9) assert.ok(given <= capacity + 1e-6, `${given} of ${capacity}`);
     for (const [i, one] of claims.entries()) assert.ok((budgets[i] ?? 0) <= one.limitPercent + 1e-6);
   }

@@ -16,13 +16,15 @@ import type { VmRun } from "./vm-run.ts";
 export const SCHEDULE_MS = 250;
 /** A report older than that tells of a VM that has nothing to tell: it is idle. */
 const STALE_MS = 1000;
-/** Room that a VM with little demand has above it, as a factor and in percent of a processor. */
-const GROWTH = 1.25;
-const GROWTH_PERCENT = 2;
 /** Budgets that differ by less than that part are not worth a message. */
 const WORTH = 0.002;
 /** A VM that waits for a processor for longer than that, in percent of the time, wants more than it gets. */
 const WAITING_PERCENT = 4;
+/**
+ * Of the time that a VM could have run, so much must it have wanted to, for what it got to be all there was: one that
+ * wakes now and then waits a little on a busy host, and takes nothing from anybody.
+ */
+const WANTING_PERCENT = 50;
 /** Steps by which a pool's capacity is tried again: while VMs wait, and while none does. */
 const PROBE = 1.015;
 const RECOVER = 1.05;
@@ -49,6 +51,12 @@ export class CpuScheduler {
   /** Percent of a processor times seconds that a VM is behind its share. */
   readonly #owed = new WeakMap<VmRun, number>();
   readonly #waits = new WeakMap<VmRun, Waiting>();
+  readonly #waitedMs: (pid: number) => number;
+
+  /** `waited`: ms for which a process's threads had no processor, so far. */
+  constructor(waited: (pid: number) => number = waitedMs) {
+    this.#waitedMs = waited;
+  }
 
   /** Sends each VM of one pool its budget where it changed. */
   schedule(pool: CpuPool, vms: readonly Scheduled[]): void {
@@ -56,7 +64,7 @@ export class CpuScheduler {
     const used = vms.reduce((sum, { run }) => sum + usedBy(run), 0);
     const busy = used > capacity * BUSY && vms.length > 1;
     const waits = vms.map(({ run }) => (busy ? this.#waitPercent(run) : 0));
-    const starved = vms.some(({ run }, i) => (waits[i] ?? 0) > WAITING_PERCENT && !isHeld(run));
+    const starved = vms.some(({ run }, i) => isStarved(run, waits[i] ?? 0));
     const before = this.#effective.get(pool.name) ?? capacity;
     const effective = Math.min(capacity, starved ? used * PROBE : before * RECOVER);
     this.#effective.set(pool.name, effective);
@@ -75,7 +83,7 @@ export class CpuScheduler {
    * for the host pays it back.
    */
   #settle(used: number, vms: readonly Scheduled[], claims: readonly CpuClaim[], budgets: number[]): void {
-    const fair = divideCpu(used, claims);
+    const fair = divideCpu(used, claims).map((part, i) => Math.min(part, claims[i]?.demandPercent ?? 0));
     for (const [i, { run }] of vms.entries()) {
       const budget = budgets[i] ?? 0;
       const owed = (this.#owed.get(run) ?? 0) + ((fair[i] ?? 0) - usedBy(run)) * (SCHEDULE_MS / 1000);
@@ -87,7 +95,7 @@ export class CpuScheduler {
 
   /** For how much of the time since the last look its threads could have run and had no processor. */
   #waitPercent(run: VmRun): number {
-    const now = { ms: waitedMs(run.pid), at: performance.now() };
+    const now = { ms: this.#waitedMs(run.pid), at: performance.now() };
     const before = this.#waits.get(run);
     this.#waits.set(run, now);
     // Looks are a schedule's interval apart, unless the pool was idle in between.
@@ -105,14 +113,18 @@ const usedBy = (run: VmRun): number => (isFresh(run) ? (run.use?.cpuPercent ?? 0
 /** Whether its budget is what keeps it from running. */
 const isHeld = (run: VmRun): boolean => isFresh(run) && (run.use?.throttledPercent ?? 0) > 0;
 
+/** Whether the host is what keeps it from running. */
+const isStarved = (run: VmRun, waitPercent: number): boolean =>
+  waitPercent > WAITING_PERCENT && !isHeld(run) && usedBy(run) + waitPercent > WANTING_PERCENT;
+
 function claimOf(run: VmRun, cpu: CpuSpec, capacityPercent: number, waitPercent: number): CpuClaim {
   const limitPercent = Math.min(cpu.capPercent ?? Infinity, capacityPercent);
-  const hungry = isHeld(run) || waitPercent > WAITING_PERCENT;
+  const hungry = isHeld(run) || isStarved(run, waitPercent);
   return {
     shares: cpu.shares,
     reservationPercent: cpu.reservationPercent,
     limitPercent,
-    demandPercent: hungry ? limitPercent : Math.min(limitPercent, usedBy(run) * GROWTH + GROWTH_PERCENT),
+    demandPercent: hungry ? limitPercent : Math.min(limitPercent, usedBy(run)),
   };
 }
 

@@ -8,7 +8,7 @@ import { FleetError } from "./fleet-error.ts";
 import { MIGRATIONS } from "./record-migrations.ts";
 import type { Barrier, CpuPool, FleetEvent, Quota, Template, VmExit } from "./contract.ts";
 import type { VmState } from "./lifecycle.ts";
-import type { VmSpec } from "./vm-spec.ts";
+import { type VmSpec, vmSpecSchema } from "./vm-spec.ts";
 
 /** The process of a VM that is on. */
 export interface RunRecord {
@@ -225,12 +225,18 @@ export class FleetRecord {
   }
 }
 
+/** A spec with the fields that came after it was recorded. */
+function completed(spec: VmSpec): VmSpec {
+  const { success, data } = vmSpecSchema.safeParse(spec);
+  return success ? data : spec;
+}
+
 function vmOf(row: Row): VmRecord {
   return {
     id: String(row["id"]),
     number: Number(row["number"]),
     name: String(row["name"]),
-    spec: parse<VmSpec>(row["spec"]),
+    spec: completed(parse<VmSpec>(row["spec"])),
     state: String(row["state"]) as VmState,
     since: String(row["since"]),
     created: String(row["created"]),

@@ -156,7 +156,7 @@ export class VmRunner {
   }
 
   #options(): VmOptions {
-    const { memoryBytes, cpus, cpu, commandLine, engine, kernelFd, initrdFd, modules, fwCfg } = this.#config;
+    const { memoryBytes, cpus, cpu, commandLine, engine, kernelFd, initrdFd, modules, fwCfg, smbios } = this.#config;
     return {
       memoryBytes,
       cpus,
@@ -168,6 +168,7 @@ export class VmRunner {
       kernel: readWhole(kernelFd),
       ...(initrdFd === null ? {} : { initrd: readWhole(initrdFd) }),
       modules: modules.map(({ fd, commandLine: words }) => ({ bytes: readWhole(fd), commandLine: words })),
+      smbios,
       fwCfg: fwCfg.map(({ name, text }) => ({ name, bytes: new TextEncoder().encode(text) })),
       bootTime: BigInt(Date.now() + this.#clockOffsetMs) * 1_000_000n,
     };

@@ -1,9 +1,11 @@
 /** Makes a VM's process: opens its files, starts the launcher, and gives it the word to go on. */
 
 import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
+import type { SmbiosIdentity } from "../machine/smbios.ts";
 import { placeLock, startTime } from "../sys/lock-file.ts";
 import type { Walls } from "./confinement.ts";
 import { FIRST_FILE_FD, type LaunchConfig, LISTEN_FD, type VmProcessConfig } from "./control-protocol.ts";
@@ -106,6 +108,7 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
       kvmFd: options.engine === "kvm" ? hand(open(KVM_PATH, "r+")) : null,
       clock: spec.clock,
       fwCfg: spec.firmware.fwCfg,
+      smbios: smbiosOf(options.id, spec),
       rebootOnReset: spec.rebootOnReset,
       budget: options.budget,
     };
@@ -167,6 +170,20 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
   } finally {
     for (const fd of opened) closeSync(fd);
   }
+}
+
+/** What the guest is told: what was asked for, else a UUID and a serial number of its own. */
+function smbiosOf(id: string, { firmware: { smbios } }: VmSpec): SmbiosIdentity {
+  const given = Object.fromEntries(Object.entries(smbios).filter(([, value]) => value !== null));
+  return { uuid: vmUuid(id), serial: id, ...given };
+}
+
+/** A VM's UUID, always the same, made from its id. [RFC 9562 §5.8] */
+export function vmUuid(id: string): string {
+  const bytes = createHash("sha256").update(`isola VM ${id}`).digest().subarray(0, 16);
+  bytes[6] = 0x80 | ((bytes[6] ?? 0) & 0x0f);
+  bytes[8] = 0x80 | ((bytes[8] ?? 0) & 0x3f);
+  return bytes.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /** Where a VM's disk lies in the folder of its disks. */

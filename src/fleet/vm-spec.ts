@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { parseSize } from "../base/size.ts";
 import { DEFAULT_CPU_MODEL, parseCpuModel } from "../isa/cpu-models.ts";
+import { SMBIOS_TEXT, SMBIOS_UUID } from "../machine/smbios.ts";
 import { MOST_CPUS } from "../machine/vm-contract.ts";
 import { MAX_RAM_BYTES, MIN_RAM_BYTES, RAM_STEP_BYTES } from "../memory/guest-memory.ts";
 
@@ -138,6 +139,30 @@ export const clockSpecSchema = z
   })
   .refine(({ offsetSeconds, startAt }) => startAt === null || offsetSeconds === 0, "wanted: offsetSeconds or startAt");
 
+const smbiosText = z
+  .string()
+  .regex(SMBIOS_TEXT, "wanted: 1 to 255 printable characters of ASCII")
+  .nullable()
+  .default(null);
+
+/** What the guest's programs are told about the machine, as dmidecode shows it. */
+const smbiosSchema = z
+  .strictObject({
+    uuid: z
+      .string()
+      .regex(SMBIOS_UUID, "wanted: a UUID, such as 6f1c2d34-5e6f-4a7b-8c9d-0e1f2a3b4c5d")
+      .nullable()
+      .default(null)
+      .meta({ description: "null: one of the VM's own, which it keeps" }),
+    serial: smbiosText.meta({ description: "null: the VM's id" }),
+    manufacturer: smbiosText,
+    product: smbiosText,
+    version: smbiosText,
+    sku: smbiosText,
+    family: smbiosText,
+  })
+  .meta({ description: "the machine as dmidecode and /sys/class/dmi/id show it; null: isola's own words" });
+
 /** What the firmware hands to the guest: files that it finds by fw_cfg. */
 export const firmwareSpecSchema = z.strictObject({
   fwCfg: z
@@ -151,6 +176,7 @@ export const firmwareSpecSchema = z.strictObject({
     .refine((files) => new Set(files.map(({ name }) => name)).size === files.length, "wanted: names that differ")
     .default([])
     .meta({ description: "files under /sys/firmware/qemu_fw_cfg/by_name, for the guest's programs" }),
+  smbios: smbiosSchema.default(() => smbiosSchema.parse({})),
 });
 
 /** The fields, before what must hold between them. */

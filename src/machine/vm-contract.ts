@@ -13,6 +13,7 @@ import { screenLines, screenText, type TextScreen } from "../devices/pc/text-scr
 import type { BlockBackend } from "../devices/virtio/virtio-blk.ts";
 import type { EngineFigures } from "./engine-figures.ts";
 import type { OpenedState } from "./saved-state/manifest.ts";
+import type { SmbiosIdentity } from "./smbios.ts";
 import type { StateCodec, StateSink } from "./saved-state/state-file.ts";
 
 export { DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenLines, screenText };
@@ -67,6 +68,8 @@ export interface VmOptions {
   readonly tscHz?: number;
   /** Files that the guest finds by fw_cfg; names differ. */
   readonly fwCfg?: readonly FwCfgFile[];
+  /** What the guest's programs are told about the machine. */
+  readonly smbios?: SmbiosIdentity;
   /** Where the port lies by which the guest may end the VM; absent: there is none. */
   readonly debugExit?: DebugExitConfig;
   /** virtio disks: the first is the guest's /dev/vda. At most MAX_DISKS. */

@@ -16,6 +16,7 @@ import { encodeManifest } from "./saved-state/manifest.ts";
 import { PLAIN_CODEC, type StateSink, StateWriter } from "./saved-state/state-file.ts";
 import { CONTROL, CONTROL_BYTES, type VcpuThreadMessage, type VcpuThreadStart } from "./vcpu-messages.ts";
 import { mpTables } from "./mp-table.ts";
+import { smbiosTables } from "./smbios.ts";
 import type { OutsideMachine } from "./outside-machine.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
@@ -480,8 +481,8 @@ function boardConfig(options: VmOptions): BoardConfig {
 
 /** Puts the kernel and all that belongs to it into RAM; gives the boot processor's first state. */
 function loadGuest(options: VmOptions, vcpus: number, memory: GuestMemory, decompress: Decompress): Promise<CpuState> {
-  const { kernel, initrd, modules = [], commandLine } = options;
-  const tables = [...acpiTables({ vcpus }), ...mpTables({ vcpus })];
+  const { kernel, initrd, modules = [], commandLine, memoryBytes: ramBytes, smbios: identity = {} } = options;
+  const tables = [...acpiTables({ vcpus }), ...mpTables({ vcpus }), ...smbiosTables({ vcpus, ramBytes, identity })];
   return loadKernel({
     memory,
     kernel,

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { FleetError } from "../../src/fleet/fleet-error.ts";
+import { vmUuid } from "../../src/fleet/vm-spawn.ts";
 import { screenProgram } from "../guests/screen-program.ts";
 import { eventually, testFleet, VmConsole } from "./fleet-fixture.ts";
 
@@ -144,17 +145,28 @@ test("a process that is killed is a failure, and the policy starts the VM again"
   assert.equal((await fleet.inspect("back")).restarts, 1);
 });
 
-test("a VM has the processor and the disk's rate that it was given", async () => {
+test("a VM has the processor, the words about its machine and the disk's rate that it was given", async () => {
   await using place = await testFleet();
   const { fleet } = place;
   const disks = [{ name: "data", sizeBytes: "16M", bytesPerSecond: "1M" }];
-  await fleet.create({ name: "slow", ...DEBIAN, disks, cpu: { model: "x86-64-v2,+aes,-rdrand" } });
+  const firmware = { smbios: { serial: "ds=nocloud" } };
+  const { id } = await fleet.create({
+    name: "slow",
+    ...DEBIAN,
+    disks,
+    firmware,
+    cpu: { model: "x86-64-v2,+aes,-rdrand" },
+  });
   await fleet.start("slow");
   const guest = await VmConsole.open(fleet, "slow");
   await guest.expect(PROMPT);
   await guest.type("grep -o -w -e aes -e rdrand -e sha_ni /proc/cpuinfo; echo only-$((6 * 7))\n");
   const [, features] = await guest.expect(/\r\n([a-z_\r\n]*)only-42\r\n/);
   assert.equal(features?.trim(), "aes");
+  // What the guest's own kernel made of the tables.
+  await guest.type("cd /sys/class/dmi/id && cat sys_vendor product_serial product_uuid; echo dmi-$((6 * 7))\n");
+  const [, machine] = await guest.expect(/\r\n(isola\r\n[^$]*)dmi-42\r\n/);
+  assert.deepEqual(machine?.trim().split("\r\n"), ["isola", "ds=nocloud", vmUuid(id)]);
   // 4 MiB at 1 MiB/s, less the burst: on no host faster, by the guest's own clock.
   await guest.type("time dd if=/dev/zero of=/dev/vda bs=64k count=64 oflag=direct\n");
   const [, minutes, seconds] = await guest.expect(/real\s+(\d+)m ?([\d.]+)s/);
