@@ -39,6 +39,7 @@ const LEAST_IN_MIB = 0x7fff * KIB;
 const MOST_IN_MIB = 0x7fff;
 const BOARD_OF_MEMORY = 0x1000;
 
+const octets = (...values: readonly number[]): readonly number[] => values;
 const word = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff];
 const dword = (value: number): number[] => [...word(value), ...word(value >>> 16)];
 const qword = (value: number): number[] => [...dword(value), ...dword(Math.floor(value / 2 ** 32))];
@@ -91,7 +92,7 @@ const firmware = (): number[] =>
     0x01,
     0x10,
     // Releases of firmware and embedded controller: none.
-    ...[0xff, 0xff, 0xff, 0xff],
+    ...octets(0xff, 0xff, 0xff, 0xff),
   ]);
 
 const system = ({ manufacturer, product, version, serial, uuid, sku, family }: SmbiosIdentity): number[] =>
@@ -116,9 +117,9 @@ const enclosure = ({ manufacturer, version, serial, sku }: SmbiosIdentity): numb
     strings.of(serial),
     0,
     // Its state, power supply and cooling are well, its lock is unknown.
-    ...[3, 3, 3, 2],
+    ...octets(3, 3, 3, 2),
     ...dword(0),
-    ...[0, 0, 0, 0],
+    ...octets(0, 0, 0, 0),
     strings.of(sku),
   ]);
 
@@ -126,7 +127,7 @@ const processor = (index: number): number[] =>
   structure(4, 0x400 + index, (strings) => [
     strings.of(`CPU ${index}`),
     // A central processor of another family.
-    ...[3, 1],
+    ...octets(3, 1),
     strings.of("isola"),
     ...qword(0),
     strings.of("virtual processor"),
@@ -136,11 +137,11 @@ const processor = (index: number): number[] =>
     ...word(0),
     ...word(0),
     // Populated and enabled, in no socket that has a name; no caches are told of.
-    ...[0x41, 1],
+    ...octets(0x41, 1),
     ...[0xffff, 0xffff, 0xffff].flatMap(word),
-    ...[0, 0, 0],
+    ...octets(0, 0, 0),
     // One core of one thread, which runs 64-bit code.
-    ...[1, 1, 1],
+    ...octets(1, 1, 1),
     ...word(0x0004),
     ...word(1),
     ...[1, 1, 1].flatMap(word),
@@ -161,14 +162,14 @@ function memory(ramBytes: number): number[] {
       ...word(0xffff),
       ...word(size),
       // A DIMM of no set, of RAM of another kind.
-      ...[9, 0],
+      ...octets(9, 0),
       strings.of("DIMM 0"),
       0,
       7,
       ...word(0x0002),
       ...word(0),
       strings.of("isola"),
-      ...[0, 0, 0, 0],
+      ...octets(0, 0, 0, 0),
       ...dword(0),
       ...[0, 0, 0, 0].flatMap(word),
     ]),
@@ -211,7 +212,7 @@ export function smbiosTables({ vcpus, ramBytes, identity }: SmbiosMachine): Plac
   const count = structures.length + 2;
   const longest = Math.max(...structures.map(({ length }) => length));
   const entry64 = [...ascii("_SM3_"), 0, 24, MAJOR, MINOR, 0, 1, 0, ...dword(table.length), ...qword(TABLE_ADDRESS)];
-  const head = [...ascii("_SM_"), 0, 31, MAJOR, MINOR, ...word(longest), 0, ...[0, 0, 0, 0, 0]];
+  const head = [...ascii("_SM_"), 0, 31, MAJOR, MINOR, ...word(longest), 0, ...octets(0, 0, 0, 0, 0)];
   const tail = [...ascii("_DMI_"), 0, ...word(table.length), ...dword(TABLE_ADDRESS), ...word(count), BCD_REVISION];
   const entry32 = sealed([...head, ...sealed(tail, 5)], 4);
   return [
