@@ -15,13 +15,19 @@ const { maxCpus, reason } = kvmReport();
 const skip = maxCpus === undefined ? (reason ?? "no /dev/kvm") : false;
 if (skip !== false) console.log(`KVM tests of the fleet not run: ${skip}`);
 
-test("a VM runs on KVM by a descriptor that it was handed; its walls and its engine are told", { skip }, async () => {
+test("two VMs run on KVM by descriptors that they were handed; their walls and their engine are told", {
+  skip,
+}, async () => {
   await using place = await testFleet();
   const { fleet, folder } = place;
   const kernel = join(folder, "kernel");
   writeFileSync(kernel, multibootProgram());
-  await fleet.create({ name: "fast", kernel, memoryBytes: "32M", engine: "kvm", rebootOnReset: false });
-  const started = await fleet.start("fast");
+  const names = ["one", "two"];
+  for (const name of names) {
+    await fleet.create({ name, kernel, memoryBytes: "32M", engine: "kvm", rebootOnReset: false });
+  }
+  const [started] = await Promise.all(names.map((name) => fleet.start(name)));
+  assert.ok(started !== undefined);
   assert.equal(started.engine, "kvm");
   const wall = (name: string) => started.confinement.find((one) => one.name === name);
   assert.deepEqual([wall("no-native-calls")?.enforced, wall("node-permissions")?.enforced], [false, false]);
@@ -30,8 +36,9 @@ test("a VM runs on KVM by a descriptor that it was handed; its walls and its eng
   for (const name of kernelWalls) {
     assert.equal(wall(name)?.enforced, host.confinement.find((one) => one.name === name)?.enforced, name);
   }
-  await eventually("the program's end", async () => (await fleet.inspect("fast")).state === "stopped");
-  assert.equal((await fleet.inspect("fast")).exit?.kind, "reset");
-  const text = new TextDecoder().decode(await fleet.log("fast"));
-  assert.match(text, /^2badb002 0000024d/);
+  for (const name of names) {
+    await eventually(`the end of ${name}`, async () => (await fleet.inspect(name)).state === "stopped");
+    assert.equal((await fleet.inspect(name)).exit?.kind, "reset");
+    assert.match(new TextDecoder().decode(await fleet.log(name)), /^2badb002 0000024d/);
+  }
 });
