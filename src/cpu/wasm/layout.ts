@@ -25,6 +25,8 @@ export const TLB = {
 
 /** Addresses of entries filled since the last flush, i32 each, so that a small working set is flushed cheaply. */
 export const TLB_LOG = { base: 512 * KIB, capacity: 1024, count: 516 * KIB } as const;
+/** Pages that the running region keeps: {last byte's linear address or 0 i64, addend i32, pad}; all 0 while none runs. */
+export const KEPT_PAGES = { base: 517 * KIB, entries: 12, entryBytes: 16 } as const;
 /** A bit for each hash of a 2 MiB or 1 GiB region that a large page was filled from: INVLPG there flushes all. */
 export const LARGE_PAGES = { base: 520 * KIB, bytes: 4 * KIB } as const;
 /** Instruction-fetch TLB: {tag i64, physical page i64}. */

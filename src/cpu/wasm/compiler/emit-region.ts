@@ -210,6 +210,7 @@ class RegionEmitter {
     this.#tree(region.head);
     code.unreachable();
     code.end();
+    this.#lowering.forgetPages();
     vectors.storeAll();
     for (const number of written) {
       code.i32(0);

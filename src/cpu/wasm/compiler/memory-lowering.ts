@@ -4,21 +4,16 @@
  */
 
 import type { Bits, Statement, Value } from "../../../isa/ir.ts";
-import { TLB } from "../layout.ts";
+import { KEPT_PAGES, TLB } from "../layout.ts";
 import { LOAD } from "../lower.ts";
 import { IntegerLowering } from "./integer-lowering.ts";
 
-/** A page kept in locals: its last byte's linear address, 0 for none, and what leads from linear addresses to places. */
-interface KeptPage {
-  readonly tag: number;
-  readonly addend: number;
-}
-/** Pages that a region keeps at most: each takes two locals. */
-const MAX_KEPT = 12;
 const PAGE_LAST = 0xfffn;
+const KEPT_ADDEND = 8;
+
 export abstract class MemoryLowering extends IntegerLowering {
   readonly #places = new Map<Value, number>();
-  readonly #kept = new Map<string, KeptPage>();
+  readonly #kept = new Map<string, number>();
   /** Loads of the present instruction that floats are made of: loaded as such. */
   protected asFloats: ReadonlySet<Value> = new Set();
 
@@ -52,32 +47,46 @@ export abstract class MemoryLowering extends IntegerLowering {
     }
     code.i64(PAGE_LAST);
     code.op("i64.or");
-    code.get(kept.tag);
+    code.i32(0);
+    code.memory("i64.load", kept);
     code.op("i64.ne");
     code.if();
     this.probe(address, entry, bytes, table);
     this.#missed();
+    code.i32(0);
     code.get(address);
     code.i64(PAGE_LAST);
     code.op("i64.or");
-    code.set(kept.tag);
+    code.memory("i64.store", kept);
+    code.i32(0);
     code.get(entry);
     code.memory("i32.load", table + 8);
-    code.set(kept.addend);
+    code.memory("i32.store", kept + KEPT_ADDEND);
     code.end();
     code.get(address);
     code.op("i32.wrap_i64");
-    code.get(kept.addend);
+    code.i32(0);
+    code.memory("i32.load", kept + KEPT_ADDEND);
     code.op("i32.add");
   }
 
-  #keptPage(address: Value, table: number): KeptPage | undefined {
+  /** Forgets the kept pages, at the region's end. */
+  forgetPages(): void {
+    const { code } = this;
+    for (const kept of this.#kept.values()) {
+      code.i32(0);
+      code.i64(0n);
+      code.memory("i64.store", kept);
+    }
+  }
+
+  #keptPage(address: Value, table: number): number | undefined {
     const stream = this.target.stream(address);
     if (stream === undefined) return undefined;
     const key = `${stream} ${table}`;
     const known = this.#kept.get(key);
-    if (known !== undefined || this.#kept.size >= MAX_KEPT) return known;
-    const made = { tag: this.code.local("i64"), addend: this.code.local("i32") };
+    if (known !== undefined || this.#kept.size >= KEPT_PAGES.entries) return known;
+    const made = KEPT_PAGES.base + this.#kept.size * KEPT_PAGES.entryBytes;
     this.#kept.set(key, made);
     return made;
   }

@@ -1,7 +1,8 @@
 /**
  * Which memory accesses of a region go on where they went before: those whose base and index only move by steps within
  * the innermost loop around them, and those by a register that is used often. For these the page last found in the TLB
- * is kept in locals; an access to the same page is one comparison. Random accesses would only pay for it.
+ * is kept at a fixed place; an access to the same page is one comparison. Random accesses would only pay for it. (Kept in
+ * locals, each would be two more values to carry round every loop, and V8 has registers for few.)
  *
  * Kept pages die with the region's run: nothing within it changes what the TLB holds, or the view.
  */
@@ -38,6 +39,13 @@ function isStep({ decoded }: RegionInstruction): boolean {
   // A step that lies in a register is as often a stride of pages.
   if (name === "ADD" || name === "SUB") return source?.kind === "imm";
   return STEPS.has(name) && (source?.kind !== "mem" || name === "LEA");
+}
+
+/** Registers that a move takes its value from, or LEA its address. */
+function madeOf({ decoded }: RegionInstruction): readonly number[] {
+  const [, source] = decoded.operands;
+  if (source?.kind === "mem") return [decoded.base, decoded.index];
+  return source?.kind === "reg" ? [decoded.registers[source.index as 0 | 1 | 2] & ~7] : [];
 }
 
 /** General registers (by the offset of their 8 bytes) that an instruction writes. */
@@ -94,9 +102,13 @@ export class Streams {
     // The smallest loops last: each block keeps its innermost one.
     for (const body of [...bodies.values()].sort((a, b) => b.size - a.size)) {
       const jumping = new Set<number>();
-      for (const at of body) {
-        for (const instruction of region.blocks.get(at)?.instructions ?? []) {
-          if (!isStep(instruction)) for (const offset of writtenBy(instruction)) jumping.add(offset);
+      const instructions = [...body].flatMap((at) => region.blocks.get(at)?.instructions ?? []);
+      // What is made of a register that jumps about does so too.
+      for (let before = -1; jumping.size > before; ) {
+        before = jumping.size;
+        for (const instruction of instructions) {
+          if (isStep(instruction) && !madeOf(instruction).some((offset) => jumping.has(offset))) continue;
+          for (const offset of writtenBy(instruction)) jumping.add(offset);
         }
       }
       for (const at of body) this.#jumping.set(at, jumping);
