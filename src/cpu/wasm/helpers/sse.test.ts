@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sseCode } from "../../../isa/float/sse-packed.ts";
+import { STRING_EXPLICIT, STRING_MASK } from "../../../isa/instructions/sse42.ts";
 import { SCRATCH, STATE, xmmOffset } from "../../../isa/state.ts";
 import { GuestMemory, MIN_RAM_BYTES } from "../../../memory/guest-memory.ts";
 import { type EngineHost, GuestFault } from "../engine-host.ts";
@@ -58,6 +59,34 @@ test("PCMPISTRI finds a substring, a character of a set and one outside a range"
   assert.equal(find("aeiou", "rhythm, bare", 0b0000_0000), 9);
   assert.equal(find("az", "lower Upper", 0b0001_0100), 5);
   assert.equal(find("x", "none", 0), 16);
+});
+
+test("PCMPxSTRM marks the bytes that are members of a set, by implicit and explicit lengths", () => {
+  const { view, helpers } = rig();
+  let seed = 9;
+  const random = () => (seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0) >>> 8;
+  for (let n = 0; n < 2000; n++) {
+    const operands = [0, 1].map((register) => {
+      const bytes = Array.from({ length: 16 }, () => (random() % 5 === 0 ? random() & 0xff : random() % 4));
+      bytes.forEach((byte, i) => view.setUint8(BASE + xmmOffset(register) + i, byte));
+      return bytes;
+    });
+    const [set = [], text = []] = operands;
+    const explicit = random() % 2 === 0;
+    const lengths = operands.map((bytes) => {
+      const end = bytes.indexOf(0);
+      return explicit ? random() % 17 : end < 0 ? 16 : end;
+    });
+    const [length1 = 0, length2 = 0] = lengths;
+    const signed = random() % 2 === 0 ? 2 : 0;
+    const control = signed | STRING_MASK | (explicit ? STRING_EXPLICIT : 0);
+    const flags = helpers["sseStrings"]?.(control, xmmOffset(0), xmmOffset(1), BigInt(length1), BigInt(-length2));
+    const members = set.slice(0, length1);
+    const expected = text.map((byte, i) => (i < length2 && members.includes(byte) ? 1 << i : 0));
+    const mask = expected.reduce((sum, bit) => sum | bit, 0);
+    assert.equal(view.getUint16(BASE + SCRATCH + 2 * 16, true), mask);
+    assert.equal((flags ?? 0) & 1, mask !== 0 ? 1 : 0);
+  }
 });
 
 test("CRC32 gives the check value of CRC-32C", () => {

@@ -42,6 +42,16 @@ export function sse42Helpers(host: EngineHost): Helpers {
   };
   const at = (elements: Int32Array, i: number): number => elements[i] ?? 0;
 
+  /** The bytes of the first string, while they are looked for. */
+  const members = new Uint8Array(256);
+  /** The bits of those bytes of the second string that are in the first one. */
+  const membersOf = (length1: number, length2: number): number => {
+    for (let i = 0; i < length1; i++) members[at(first, i) & 0xff] = 1;
+    let found = 0;
+    for (let j = 0; j < length2; j++) found |= (members[at(second, j) & 0xff] ?? 0) << j;
+    for (let i = 0; i < length1; i++) members[at(first, i) & 0xff] = 0;
+    return found;
+  };
   /** Whether element `j` of the second string is part of the first one as a set, or as a list of ranges. */
   const inSet = (j: number, length: number, ranges: boolean): boolean => {
     const element = at(second, j);
@@ -74,8 +84,9 @@ export function sse42Helpers(host: EngineHost): Helpers {
       const length2 = lengthOf(second, count, explicit ? rdx : undefined);
       const aggregation = (control >> 2) & 3;
 
-      let bits = 0;
-      for (let j = 0; j < count; j++) {
+      const ofBytes = aggregation === EQUAL_ANY && count === 16;
+      let bits = ofBytes ? membersOf(length1, length2) : 0;
+      for (let j = ofBytes ? count : 0; j < count; j++) {
         let holds: boolean;
         if (aggregation === EQUAL_ANY || aggregation === RANGES) {
           holds = j < length2 && inSet(j, length1, aggregation === RANGES);
