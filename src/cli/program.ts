@@ -150,7 +150,7 @@ export async function runProgram(args: readonly string[], host: CliHost): Promis
       "what runs guest code: kvm, wasm, or auto: kvm where it works (default: auto)",
       parseEngine,
     )
-    .option("--compiler <on|off|N>", "compile hot guest code; N: after N executions (default: off)", parseCompiler)
+    .option("--compiler <on|off|N>", "compile hot guest code; N: after N executions (default: on)", parseCompiler)
     .option("--stats", "at the end, the engine's figures on stderr: tiers, compiled code, exits by cause")
     .option("--name <NAME>", "the guest's name, shown in the process list", parseName)
     .option("--no-reboot", "end with status 3 when the guest resets, instead of starting it anew")

@@ -21,15 +21,16 @@ import type { OutsideMachine } from "./outside-machine.ts";
 import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
 import type { EngineFigures } from "./engine-figures.ts";
-import type {
-  EngineName,
-  GuestInput,
-  RestoreOptions,
-  SaveOptions,
-  Vm,
-  VmOptions,
-  VmResult,
-  VmStats,
+import {
+  COMPILE_AFTER,
+  type EngineName,
+  type GuestInput,
+  type RestoreOptions,
+  type SaveOptions,
+  type Vm,
+  type VmOptions,
+  type VmResult,
+  type VmStats,
 } from "./vm-contract.ts";
 
 /** A thread that runs vcpu-thread.ts; how one is made differs between Node and a browser. */
@@ -147,7 +148,7 @@ export class VirtualMachine implements Vm {
     this.#options = undefined;
     const saved = "saved" in options ? options.saved : undefined;
     const config = "saved" in options ? options.saved.machine.config : boardConfig(options);
-    const { disks = [], trace, engine: name, compileAfter = 0 } = options;
+    const { disks = [], trace, engine: name, compileAfter = COMPILE_AFTER } = options;
     checkDisks(config.disks ?? [], disks);
     const memory = GuestMemory.create(config.ramBytes);
     const engine = this.#place.createEngine({ name, memory, cpus: config.vcpus, ...processorOf(options) });

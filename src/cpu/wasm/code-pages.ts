@@ -34,11 +34,11 @@ interface CodePage {
 export class CodePages {
   readonly #memory: GuestMemory;
   readonly #pages = new Map<number, CodePage>();
-  readonly #claimed: () => void;
+  readonly #claimed: (place: number) => void;
   #writes = 0;
 
-  /** `claimed` is called when a page becomes one that holds code: no view may write it unseen. */
-  constructor(memory: GuestMemory, claimed: () => void) {
+  /** `claimed` is called when the page at a place in the memory becomes one that holds code: no view may write it unseen. */
+  constructor(memory: GuestMemory, claimed: (place: number) => void) {
     this.#memory = memory;
     this.#claimed = claimed;
   }
@@ -66,7 +66,7 @@ export class CodePages {
       this.#pages.set(number, page);
       // Seen by the thread that writes for devices [machine/code-notices.ts].
       Atomics.store(this.#memory.bytes, CODE_MAP + number, 1);
-      this.#claimed();
+      this.#claimed(offset - (offset % PAGE_BYTES));
     }
     return page;
   }
@@ -75,14 +75,14 @@ export class CodePages {
     return (place - (this.#memory.regions[0]?.offset ?? 0)) >>> 12;
   }
 
-  /** Bytes at a place in the memory are about to change. `told`: some owner was; `holds`: the page has code afterwards. */
-  written(place: number, bytes: number): { readonly told: boolean; readonly holds: boolean } {
+  /** Bytes at a place in the memory are about to change. Whether the page still holds code afterwards. */
+  written(place: number, bytes: number): boolean {
     const number = this.#number(place >>> 0);
     const page = this.#pages.get(number);
-    if (page === undefined) return NO_CODE;
+    if (page === undefined) return false;
     const from = place & (PAGE_BYTES - 1);
     const to = Math.min(from + bytes, PAGE_BYTES);
-    if (!isMarked(page.bytes, from, to)) return UNTOUCHED;
+    if (!isMarked(page.bytes, from, to)) return true;
     const write = ++this.#writes;
     const { claims } = page;
     page.claims = [];
@@ -101,7 +101,7 @@ export class CodePages {
     }
     const kept = new Set(page.claims);
     for (const claim of claims) if (!kept.has(claim)) claim.owner.forget(write);
-    return holds ? TOUCHED : FORGOTTEN;
+    return holds;
   }
 
   clear(): void {
@@ -109,11 +109,6 @@ export class CodePages {
     this.#pages.clear();
   }
 }
-
-const NO_CODE = { told: false, holds: false };
-const UNTOUCHED = { told: false, holds: true };
-const TOUCHED = { told: true, holds: true };
-const FORGOTTEN = { told: true, holds: false };
 
 function mark(bits: Uint8Array, from: number, to: number): void {
   for (let i = from; i < to; i++) bits[i >> 3] = (bits[i >> 3] ?? 0) | (1 << (i & 7));

@@ -442,6 +442,12 @@ export class Interpreter {
       () => {
         spendBefore();
         setRip(pushRecordRip);
+        // The jump cache may have led here: it is asked again after the look-up.
+        pushRecordRip();
+        code.set(rip);
+        pushJumpSlot(code, rip);
+        code.i32(0);
+        code.memory("i32.store", JUMP_CACHE.base + 12);
         code.br(dispatch);
       },
       relative,

@@ -33,7 +33,15 @@ export const LARGE_PAGES = { base: 520 * KIB, bytes: 4 * KIB } as const;
 export const FETCH_TLB = { base: 528 * KIB, entries: 256, entryBytes: 16 } as const;
 /** By entry of it a byte: 1 where the translation is global. */
 export const FETCH_GLOBAL = 532 * KIB;
-/** Jump cache: {RIP i64, record i32, jumpContext i32}. */
+/**
+ * Pages that code was fetched from since the jump cache last lost their rights' entries: for the supervisor, then for the
+ * user, a byte for each hash of a page, so that INVLPG of data leaves the jump cache alone. Behind them a byte each: 1
+ * where some of those translations were not global.
+ */
+export const FETCHED_PAGES = { base: 536 * KIB, pages: 4 * KIB, local: 544 * KIB } as const;
+/** Whose entries of the jump cache a flush ends, a bit each. */
+export const FETCH_RIGHTS = { supervisor: 1, user: 2, all: 3 } as const;
+/** Jump cache: {RIP i64, record i32, jumpContext i32}. A context is never 0. */
 export const JUMP_CACHE = { base: 576 * KIB, entries: 4096 } as const;
 
 /** By region: the jump context in which its pages were last found to be the ones that were compiled. */

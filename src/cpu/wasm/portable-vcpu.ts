@@ -21,7 +21,8 @@ import { quickX87 } from "./x87/quick-x87.ts";
 import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { Interpreter } from "./interpreter.ts";
-import { ARENA, EXIT, JUMP_CACHE, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
+import { JumpContexts } from "./jump-contexts.ts";
+import { ARENA, EXIT, FETCH_RIGHTS, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
 import { createMemoryCore, type MemoryCore, type MemoryCoreImports } from "./memory/memory-core.ts";
 import { ACCESS, NON_CANONICAL_ERROR, PAGING } from "./memory/page-walk.ts";
 import { ATTRIBUTE, CR0, CR4, StateView } from "./state-view.ts";
@@ -74,7 +75,7 @@ export class PortableVcpu implements Vcpu {
   readonly #memory: GuestMemory;
   readonly #compiler: RegionCompiler | undefined;
   readonly #pace: PortableOptions["pace"];
-  #generation = 0;
+  readonly #jumps: JumpContexts;
   #fuel = 20_000;
   #exit: "halt" | "shutdown" | undefined;
   #shadowed = false;
@@ -87,6 +88,7 @@ export class PortableVcpu implements Vcpu {
 
   constructor(memory: GuestMemory, host: VcpuHost, options: PortableOptions = {}) {
     this.#memory = memory;
+    this.#jumps = new JumpContexts(memory);
     this.#pace = options.pace;
     this.#host = host;
     this.#words = new Int32Array(memory.memory.buffer);
@@ -137,7 +139,7 @@ export class PortableVcpu implements Vcpu {
         fetch: (linear) => this.#translate(linear, ACCESS.fetch),
         addHandlers: (handlers) => this.#interpreter.add(handlers),
         forgetJumps: () => this.#forgetJumps(),
-        forgetWritable: () => this.#core.flushAll(),
+        forgetWritable: (place) => this.#core.forgetWritable(place),
         mayBreak: (offset) => this.#system.breakpoints.mayBreak(offset),
         onUndefined: (bytes) => options.onUndefined?.(bytes, this.#view.long(STATE.rip)),
         heads: this.#compiler,
@@ -520,10 +522,12 @@ export class PortableVcpu implements Vcpu {
         this.#throwFault(system === true);
       },
       flushTlb: (scope) => {
-        if (typeof scope === "bigint") this.#core.flushPage(BigInt.asIntN(64, scope));
-        else if (scope === "all") this.#core.flushAll();
-        else this.#core.flushNonGlobal();
-        this.#forgetJumps();
+        if (typeof scope === "bigint") this.#forgetJumps(this.#core.flushPage(BigInt.asIntN(64, scope)));
+        else if (scope === "non-global") this.#forgetJumps(this.#core.flushNonGlobal());
+        else {
+          this.#core.flushAll();
+          this.#forgetJumps();
+        }
       },
       forgetCode: () => this.#traces.clear(),
       viewChanged: () => this.#viewChanged(),
@@ -591,18 +595,13 @@ export class PortableVcpu implements Vcpu {
   }
 
   #setJumpContext(): void {
-    const user = this.#word(STATE.cpl) === 3 ? 1 : 0;
-    this.#setWord(
-      STATE.jumpContext,
-      (this.#generation << GENERATION_SHIFT) | (this.#word(STATE.decodeContext) << 1) | user,
-    );
+    const user = this.#word(STATE.cpl) === 3;
+    this.#setWord(STATE.jumpContext, this.#jumps.of(this.#word(STATE.decodeContext), user));
   }
 
-  #forgetJumps(): void {
-    this.#generation = (this.#generation + 1) & ((1 << (32 - GENERATION_SHIFT)) - 1);
-    if (this.#generation === 0) {
-      this.#memory.bytes.fill(0, JUMP_CACHE.base, JUMP_CACHE.base + JUMP_CACHE.entries * 16);
-    }
+  #forgetJumps(rights: number = FETCH_RIGHTS.all): void {
+    if (rights === 0) return;
+    this.#jumps.forget(rights);
     this.#setJumpContext();
   }
 
@@ -615,8 +614,6 @@ export class PortableVcpu implements Vcpu {
 }
 
 const CS_REGISTER = 1;
-/** In the jump context: above the decode context and the user bit. */
-const GENERATION_SHIFT = DECODE.bits + 1;
 
 /** No address of an instruction: not canonical. */
 const NO_SHADOW = -(1n << 63n);

@@ -31,10 +31,10 @@ export interface TraceHost {
   fetch(linear: bigint): number;
   /** Compiles handlers that are met for the first time; their numbers. */
   addHandlers(handlers: readonly Handler[]): number[];
-  /** Called where records may no longer be reached by old jump-cache entries. */
+  /** Called where records are to be used anew: no old entry of the jump cache may lead to one. */
   forgetJumps(): void;
-  /** A page now holds code: no view may write it unseen. */
-  forgetWritable(): void;
+  /** The page at a place in the memory now holds code: no view may write it unseen. */
+  forgetWritable(place: number): void;
   /** Whether an enabled breakpoint lies at this offset of some page. */
   mayBreak(offset: number): boolean;
   /** An instruction that the table lacks, by its bytes. */
@@ -132,7 +132,7 @@ export class TraceCache {
     this.#view = memory.view;
     this.#words = new Int32Array(memory.memory.buffer);
     this.#end = ARENA.base + decodedBytes(memory.ramBytes);
-    this.pages = new CodePages(memory, () => host.forgetWritable());
+    this.pages = new CodePages(memory, (place) => host.forgetWritable(place));
     const [ud, gp] = host.addHandlers([
       faultHandler("undefined", EXCEPTION.UD),
       faultHandler("too long", EXCEPTION.GP, 0),
@@ -434,10 +434,9 @@ export class TraceCache {
     return undefined;
   }
 
-  /** The old trace at `record` is not entered again: neither by the jump cache nor by a jump that is linked to it. */
+  /** The old trace at `record` is not entered again: by the jump cache or a linked jump, its record leads to the new one. */
   #forget(record: number): void {
     this.#view.setUint16(record + RECORD.handler, HANDLER.stale, true);
-    this.#host.forgetJumps();
   }
 
   /** Has the trace entered no more, and left at its next record where it is being run. */
@@ -453,9 +452,7 @@ export class TraceCache {
 
   /** Bytes at a place in the memory are about to change. Whether the page still holds code afterwards. */
   written(place: number, bytes: number): boolean {
-    const { told, holds } = this.pages.written(place, bytes);
-    if (told) this.#host.forgetJumps();
-    return holds;
+    return this.pages.written(place, bytes);
   }
 
   /** Gives up what only makes decoding faster. */

@@ -1,7 +1,7 @@
 /** Finding decoded code: instruction fetch through its own TLB, the table of traces, the jump cache. */
 
 import type { CodeWriter } from "../../../wasm/code.ts";
-import { FETCH_GLOBAL, FETCH_TLB, JUMP_CACHE, TRACE_HASH, TRACE_KEY } from "../layout.ts";
+import { FETCH_GLOBAL, FETCH_TLB, FETCHED_PAGES, JUMP_CACHE, TRACE_HASH, TRACE_KEY } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   add,
@@ -12,6 +12,7 @@ import {
   equal,
   type Expression,
   type FunctionReference,
+  isZero,
   load,
   low32,
   mul,
@@ -24,7 +25,7 @@ import {
   xor,
 } from "./emitter.ts";
 import { ACCESS } from "./page-walk.ts";
-import { entryOffset, type Tlb } from "./tlb.ts";
+import { entryOffset, fetchedPage, type Tlb } from "./tlb.ts";
 
 const FAULTED = -1n;
 
@@ -46,9 +47,16 @@ function defineFetch(core: CoreModule, translate: FunctionReference, tlb: Tlb): 
   const entry = f.local("i32");
   const tag = f.local("i64");
   const physical = f.local("i64");
-  f.set(tag, or(and(linear, PAGE_MASK), widen(equal(state("cpl"), 3))));
+  const user = f.local("i32");
+  const note = (global: Expression) => {
+    f.store("i32.store8", add(fetchedPage(linear), mul(user, FETCHED_PAGES.pages)), 1, FETCHED_PAGES.base);
+    f.if(isZero(global), () => f.store("i32.store8", user, 1, FETCHED_PAGES.local));
+  };
+  f.set(user, equal(state("cpl"), 3));
+  f.set(tag, or(and(linear, PAGE_MASK), widen(user)));
   f.set(entry, entryOffset(linear, FETCH_TLB.entries));
   f.if(equal(load("i64.load", entry, FETCH_TLB.base), tag), () => {
+    note(load("i32.load8_u", shiftRight(entry, 4), FETCH_GLOBAL));
     const page = load("i64.load", entry, FETCH_TLB.base + 8);
     f.return(or(page, and(linear, BigInt(PAGE_BYTES - 1))));
   });
@@ -58,6 +66,7 @@ function defineFetch(core: CoreModule, translate: FunctionReference, tlb: Tlb): 
   f.store("i64.store", entry, and(physical, PAGE_MASK), FETCH_TLB.base + 8);
   f.store("i32.store8", shiftRight(entry, 4), state("walkGlobal"), FETCH_GLOBAL);
   f.call(tlb.noteLarge, linear);
+  note(state("walkGlobal"));
   f.return(physical);
   return f;
 }

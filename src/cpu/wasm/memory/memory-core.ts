@@ -34,9 +34,12 @@ export interface MemoryCore {
   /** The record of the trace at a linear address, 0 where none is decoded or the fetch faults. */
   lookup(rip: bigint): number;
   flushAll(): void;
-  /** All but global translations. */
-  flushNonGlobal(): void;
-  flushPage(address: bigint): void;
+  /** All but global translations; gives FETCH_RIGHTS: whose jumps [jump-contexts.ts] hold no longer. */
+  flushNonGlobal(): number;
+  /** The page at a place in the memory, for writing, by whatever address. */
+  forgetWritable(place: number): void;
+  /** One page; gives the same. */
+  flushPage(address: bigint): number;
   /** Elements moved, upwards; 0 where the first one needs a single step. */
   repMovs(elementBytes: number, count: bigint, dst: bigint, src: bigint): bigint;
   repStos(elementBytes: number, count: bigint, dst: bigint, value: bigint): bigint;

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
-import { TLB, TLB_LOG } from "../layout.ts";
+import { JumpContexts } from "../jump-contexts.ts";
+import { FETCH_RIGHTS, TLB, TLB_LOG } from "../layout.ts";
 import {
   CoreFixture,
   CR0_WP,
@@ -184,6 +185,46 @@ describe("flush", () => {
       assert.equal(core.fetch(pages.findLast(global) ?? 0n), -1n);
     });
   }
+  for (const count of [1, 300, 511]) {
+    test(`of what may write a page, by whatever address, among ${count} pages in each view`, () => {
+      const alias = 0n;
+      fixture.put(LAST, 0, 0x101000n | ALL);
+      fillAll([...range(count), alias]);
+      core.forgetWritable(fixture.memory.offsetOf(0x101000, 1));
+      for (const view of VIEWS) {
+        for (const page of [0x1000n, alias]) {
+          assert.equal(fixture.tlb(page, "write", view), undefined);
+          assert.equal(fixture.tlb(page, "read", view), 0x101000);
+        }
+        for (const page of range(count).slice(1)) {
+          assert.equal(fixture.tlb(page, "write", view), 0x100000 + Number(page));
+        }
+      }
+      fixture.put(LAST, 0, 0n);
+    });
+  }
+  test("tells whose jumps it ends", () => {
+    const { all, supervisor, user } = FETCH_RIGHTS;
+    const jumps = new JumpContexts(fixture.memory);
+    jumps.forget(all);
+    fixture.put(LAST, 1, fixture.entry(LAST, 1) | G);
+    fixture.set("cr4", CR4_PGE);
+    fixture.useView(SUPERVISOR_VIEW);
+    core.fetch(0x1000n);
+    core.load(0x3000n, 1);
+    assert.equal(core.flushNonGlobal(), user);
+    assert.equal(core.flushPage(0x3000n), 0, "a page that nobody fetched from");
+    assert.equal(core.flushPage(0x1000n), supervisor);
+    core.fetch(0x2000n);
+    assert.equal(core.flushNonGlobal(), all, "page 2 is not global");
+    jumps.forget(supervisor);
+    fixture.useView(USER_VIEW);
+    core.fetch(0x2000n);
+    assert.equal(core.flushPage(0x2000n), user);
+    assert.equal(core.flushNonGlobal(), user);
+    jumps.forget(user);
+    assert.equal(core.flushPage(0x2000n), 0);
+  });
   test("without CR4.PGE nothing is global", () => {
     fixture.put(LAST, 1, fixture.entry(LAST, 1) | G);
     fillAll(range(2));

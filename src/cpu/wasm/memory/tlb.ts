@@ -4,7 +4,7 @@
  * A page that holds decoded code is never entered for writing, so that every write to it takes the slow path.
  */
 
-import { FETCH_GLOBAL, FETCH_TLB, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
+import { FETCH_GLOBAL, FETCH_RIGHTS, FETCH_TLB, FETCHED_PAGES, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   above,
@@ -23,10 +23,12 @@ import {
   low32,
   mul,
   notEqual,
+  or,
   shiftLeft,
   shiftRight,
   state,
   sub,
+  xor,
 } from "./emitter.ts";
 import { PAGING } from "./page-walk.ts";
 
@@ -40,6 +42,12 @@ export function entryOffset(linear: Expression, entries: number = TLB.entries): 
   return and(shiftRight(low32(linear), 8), (entries - 1) * TLB.entryBytes);
 }
 
+/** The byte of FETCHED_PAGES, within one's rights, that stands for a page. */
+export function fetchedPage(linear: Expression): Expression {
+  const mixed = xor(shiftRight(linear, 12n), shiftRight(linear, 24n));
+  return and(low32(mixed), FETCHED_PAGES.pages - 1);
+}
+
 /** What flushes depend on. */
 export interface Tlb {
   /** (linear i64, place i32, address of a view's tables i32): enters the page of the last walk. */
@@ -47,6 +55,41 @@ export interface Tlb {
   /** (linear i64): remembers that a translation came from a large page, if the last walk found one. */
   readonly noteLarge: FunctionReference;
   readonly flushAll: FunctionReference;
+}
+
+/** (place of a page i32): forgets all that may write there. */
+function defineForgetWritable(core: CoreModule): void {
+  const f = core.define(["i32"], undefined, "forgetWritable");
+  const place = f.parameter(0);
+  const count = f.local("i32");
+  const entry = f.local("i32");
+  // A tag that is none leads, by an addend that is a multiple of a page, to no page.
+  const writes = equal(add(load("i32.load", entry, TLB.writeDelta), load("i32.load", entry, TLB.writeDelta + 8)), place);
+  const look = () => f.if(writes, () => f.store("i64.store", entry, NO_TAG, TLB.writeDelta));
+  f.set(count, load("i32.load", 0, TLB_LOG.count));
+  f.if(
+    above(count, TLB_LOG.capacity),
+    () => {
+      for (let view = 0; view < TLB.views; view++) {
+        f.set(entry, TLB.base + view * TLB.viewBytes);
+        f.loop((again) => {
+          look();
+          f.set(entry, add(entry, TLB.entryBytes));
+          again(below(entry, TLB.base + view * TLB.viewBytes + TLB.writeDelta));
+        });
+      }
+    },
+    () => {
+      f.if(count, () => {
+        f.loop((again) => {
+          f.set(count, sub(count, 1));
+          f.set(entry, load("i32.load", shiftLeft(count, LOG_ENTRY_SHIFT), TLB_LOG.base));
+          look();
+          again(count);
+        });
+      });
+    },
+  );
 }
 
 /** (linear i64, log2 of a region's size i64) -> i32: the byte that stands for the region in LARGE_PAGES. */
@@ -129,11 +172,11 @@ function defineFlushAll(core: CoreModule): FunctionReference {
 }
 
 /**
- * Forgets what is not global, as a write of CR3 does. The log keeps the entries that stay; where it ran over, all tables
+ * () -> FETCH_RIGHTS of jumps that end: forgets what is not global, as a write of CR3 does. The log keeps the entries that stay; where it ran over, all tables
  * are gone through, and it begins anew. Which regions have large pages is not forgotten: it may say yes too often.
  */
 function defineFlushNonGlobal(core: CoreModule): void {
-  const f = core.define([], undefined, "flushNonGlobal");
+  const f = core.define([], "i32", "flushNonGlobal");
   const count = f.local("i32");
   const entry = f.local("i32");
   const index = f.local("i32");
@@ -184,17 +227,18 @@ function defineFlushNonGlobal(core: CoreModule): void {
     f.set(index, add(index, 1));
     again(below(index, FETCH_TLB.entries));
   });
+  f.return(or(load("i32.load8_u", 0, FETCHED_PAGES.local), FETCH_RIGHTS.user));
 }
 
-/** (linear i64): forgets one page in every view; all of them where it may lie in a large page. */
+/** (linear i64) -> FETCH_RIGHTS of jumps that end: forgets one page in every view; all where it may be in a large one. */
 function defineFlushPage(core: CoreModule, largeSlot: FunctionReference, flushAll: FunctionReference): void {
-  const f = core.define(["i64"], undefined, "flushPage");
+  const f = core.define(["i64"], "i32", "flushPage");
   const linear = f.parameter(0);
   const entry = f.local("i32");
   const inLarge = (regionShift: bigint) => load("i32.load8_u", call(largeSlot, linear, regionShift), LARGE_PAGES.base);
   f.if(either(inLarge(21n), inLarge(30n)), () => {
     f.call(flushAll);
-    f.return();
+    f.return(FETCH_RIGHTS.all);
   });
   f.set(entry, entryOffset(linear));
   for (let view = 0; view < TLB.views; view++) {
@@ -203,6 +247,9 @@ function defineFlushPage(core: CoreModule, largeSlot: FunctionReference, flushAl
     }
   }
   f.store("i64.store", entryOffset(linear, FETCH_TLB.entries), -1n, FETCH_TLB.base);
+  f.set(entry, fetchedPage(linear));
+  const user = load("i32.load8_u", entry, FETCHED_PAGES.base + FETCHED_PAGES.pages);
+  f.return(or(load("i32.load8_u", entry, FETCHED_PAGES.base), shiftLeft(user, 1)));
 }
 
 export function defineTlb(core: CoreModule): Tlb {
@@ -211,6 +258,7 @@ export function defineTlb(core: CoreModule): Tlb {
   const fill = defineFill(core, noteLarge);
   const flushAll = defineFlushAll(core);
   defineFlushNonGlobal(core);
+  defineForgetWritable(core);
   defineFlushPage(core, largeSlot, flushAll);
   return { fill, noteLarge, flushAll };
 }
