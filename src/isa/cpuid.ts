@@ -84,18 +84,26 @@ function text4(text: string, at: number): number {
   return value;
 }
 
-function featureWord(leaf: number, subleaf: number, register: string, offered: ReadonlySet<FeatureName>): number {
-  let word = 0;
+/** Words of feature flags by leaf, subleaf and register: every start of a program asks for some. */
+const featureWords = new WeakMap<ReadonlySet<FeatureName>, ReadonlyMap<string, number>>();
+
+function featureWordsOf(offered: ReadonlySet<FeatureName>): ReadonlyMap<string, number> {
+  const known = featureWords.get(offered);
+  if (known !== undefined) return known;
+  const words = new Map<string, number>();
   for (const name of offered) {
-    const flag = FEATURES[name];
-    if (flag.leaf === leaf && flag.subleaf === subleaf && flag.register === register) word |= 1 << flag.bit;
+    const { leaf, subleaf, register, bit } = FEATURES[name];
+    const key = `${leaf}/${subleaf}/${register}`;
+    words.set(key, ((words.get(key) ?? 0) | (1 << bit)) >>> 0);
   }
-  return word >>> 0;
+  featureWords.set(offered, words);
+  return words;
 }
 
 /** The static part of a leaf: its feature flags. */
 function featureLeaf(leaf: number, subleaf: number, offered: ReadonlySet<FeatureName>): CpuidResult {
-  const word = (register: string) => featureWord(leaf, subleaf, register, offered);
+  const words = featureWordsOf(offered);
+  const word = (register: string) => words.get(`${leaf}/${subleaf}/${register}`) ?? 0;
   return { eax: word("eax"), ebx: word("ebx"), ecx: word("ecx"), edx: word("edx") };
 }
 

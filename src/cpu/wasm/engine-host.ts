@@ -14,7 +14,11 @@ export class GuestFault extends Error {
   readonly errorCode: number | undefined;
 
   constructor(vector: number, errorCode?: number) {
-    super(`guest exception ${vector}`);
+    // Nobody reads its stack, which would take longer to write down than all else.
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
+    super("guest exception");
+    Error.stackTraceLimit = limit;
     this.vector = vector;
     this.errorCode = errorCode;
   }

@@ -3,7 +3,7 @@
  * inline and the rest called through a table (design: measured twice as fast as chains of tail calls).
  */
 
-import { TF } from "../../isa/flags.ts";
+import { IF, TF } from "../../isa/flags.ts";
 import { segmentField, STATE } from "../../isa/state.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import type { CodeWriter } from "../../wasm/code.ts";
@@ -13,6 +13,7 @@ import {
   ARENA,
   EXIT,
   HANDLER,
+  HINT,
   JUMP_CACHE,
   NEVER,
   PROFILE,
@@ -364,7 +365,16 @@ export class Interpreter {
     };
     /** Leaves where an interrupt or something else waits; else goes on at once. */
     const look = () => {
+      // Maskable ones count where IF is set.
+      loadField32("flagsSystem");
+      code.i32(Math.log2(IF));
+      code.op("i32.shr_u");
+      code.i32(HINT.maskable);
+      code.op("i32.and");
+      code.i32(HINT.unmaskable);
+      code.op("i32.or");
       loadField32("interruptHint");
+      code.op("i32.and");
       loadField32("attention");
       code.op("i32.or");
       loadField32("debugTrap");

@@ -45,7 +45,6 @@ export class JumpContexts {
   #clearPages(user: 0 | 1): void {
     const pages = FETCHED_PAGES.base + user * FETCHED_PAGES.pages;
     this.#bytes.fill(0, pages, pages + FETCHED_PAGES.pages);
-    this.#bytes[FETCHED_PAGES.local + user] = 0;
   }
 
   /** Numbers come again, so what has old ones goes before they do. */

@@ -23,8 +23,14 @@ export const TLB = {
   end: 64 * KIB + 3 * 2 * 2048 * 16,
 } as const;
 
-/** Addresses of entries filled since the last flush, i32 each, so that a small working set is flushed cheaply. */
-export const TLB_LOG = { base: 512 * KIB, capacity: 1024, count: 516 * KIB } as const;
+/**
+ * Addresses of entries filled since the last flush that forgets such ones, i32 each, so that a small working set is
+ * flushed cheaply: translations that are not global, which a write of CR3 goes through, and global ones.
+ */
+export const TLB_LOGS = {
+  local: { base: 512 * KIB, capacity: 1024, count: 516 * KIB },
+  global: { base: 548 * KIB, capacity: 1024, count: 552 * KIB },
+} as const;
 /** Pages that the running region keeps: {last byte's linear address or 0 i64, addend i32, pad}; all 0 while none runs. */
 export const KEPT_PAGES = { base: 517 * KIB, entries: 12, entryBytes: 16 } as const;
 /** A bit for each hash of a 2 MiB or 1 GiB region that a large page was filled from: INVLPG there flushes all. */
@@ -35,8 +41,8 @@ export const FETCH_TLB = { base: 528 * KIB, entries: 256, entryBytes: 16 } as co
 export const FETCH_GLOBAL = 532 * KIB;
 /**
  * Pages that code was fetched from since the jump cache last lost their rights' entries: for the supervisor, then for the
- * user, a byte for each hash of a page, so that INVLPG of data leaves the jump cache alone. Behind them a byte each: 1
- * where some of those translations were not global.
+ * user, a byte for each hash of a page, so that INVLPG of data leaves the jump cache alone. `local`: a byte each, 1 where
+ * a translation that is not global was among them since the last write of CR3.
  */
 export const FETCHED_PAGES = { base: 536 * KIB, pages: 4 * KIB, local: 544 * KIB } as const;
 /** Whose entries of the jump cache a flush ends, a bit each. */
@@ -135,6 +141,9 @@ export const NEVER = 0x7fff_ffff;
  * regions do some 16 instructions each time.
  */
 export const REGION_ACCOUNT = { first: 20_000, most: 200_000, entry: 16 } as const;
+
+/** Interrupts that wait, in the state's `interruptHint`. Maskable ones are its lowest bit. */
+export const HINT = { maskable: 1, unmaskable: 2 } as const;
 
 /** What the interpreter's loop returns. */
 export const EXIT = { slice: 1, decode: 2, fault: 3, poll: 4, limit: 5, debug: 6, compile: 7 } as const;

@@ -22,7 +22,7 @@ import { HOT_INSTRUCTIONS } from "./hot-instructions.ts";
 import { HOT_INSTRUCTIONS_32 } from "./hot-instructions-32.ts";
 import { Interpreter } from "./interpreter.ts";
 import { JumpContexts } from "./jump-contexts.ts";
-import { ARENA, EXIT, FETCH_RIGHTS, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOG } from "./layout.ts";
+import { ARENA, EXIT, FETCH_RIGHTS, HINT, PROFILE, RECORD, STATE_BASE, TLB, TLB_LOGS } from "./layout.ts";
 import { createMemoryCore, type MemoryCore, type MemoryCoreImports } from "./memory/memory-core.ts";
 import { ACCESS, NON_CANONICAL_ERROR, PAGING } from "./memory/page-walk.ts";
 import { ATTRIBUTE, CR0, CR4, StateView } from "./state-view.ts";
@@ -334,7 +334,8 @@ export class PortableVcpu implements Vcpu {
   #hint(): boolean {
     const { interrupts } = this.#host;
     const pending = interrupts.pending();
-    this.#setWord(STATE.interruptHint, pending || interrupts.nmiPending?.() === true ? 1 : 0);
+    const nmi = interrupts.nmiPending?.() === true ? HINT.unmaskable : 0;
+    this.#setWord(STATE.interruptHint, nmi | (pending ? HINT.maskable : 0));
     return pending;
   }
 
@@ -546,7 +547,7 @@ export class PortableVcpu implements Vcpu {
     this.#passing = false;
     this.#setWord(STATE.fault, 0);
     this.#setWord(STATE.debugTrap, 0);
-    this.#words[TLB_LOG.count >> 2] = 0;
+    for (const { count } of Object.values(TLB_LOGS)) this.#words[count >> 2] = 0;
     this.#core.flushAll();
     this.#system.breakpoints.update();
     if (!withPointers) this.#system.loadDirectoryPointers();

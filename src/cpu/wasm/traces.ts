@@ -114,6 +114,8 @@ export class TraceCache {
   /** The same by an instruction's shape, which is found sooner. */
   readonly #kindsByShape = new Map<object, Kind>();
   readonly #named = new Map<string, Kind>();
+  /** Handlers that were built to be looked at, and may be wanted next. */
+  readonly #built = new Map<Kind, Handler>();
   /** Every trace made, where they are collected to find the hot handlers; sequences are then not used. */
   profiled: ProfiledTrace[] | undefined;
   readonly #undefined: number;
@@ -247,7 +249,9 @@ export class TraceCache {
     const known = this.#kinds.get(key);
     if (known !== undefined) return known;
     const name = handlerName(decoded);
-    const found = this.#kindOf(name, flagUse(buildHandler(name, decoded).statements));
+    const handler = buildHandler(name, decoded);
+    const found = this.#kindOf(name, flagUse(handler.statements));
+    if (found.number < 0) this.#built.set(found, handler);
     this.#kinds.set(key, found);
     return found;
   }
@@ -281,9 +285,12 @@ export class TraceCache {
       if (kind.number < 0 && !missing.some((m) => m.kind === kind)) missing.push({ kind, decoded: line.decoded });
     }
     if (missing.length > 0) {
-      const numbers = this.#host.addHandlers(missing.map(({ kind, decoded }) => buildHandler(kind.name, decoded)));
+      const numbers = this.#host.addHandlers(
+        missing.map(({ kind, decoded }) => this.#built.get(kind) ?? buildHandler(kind.name, decoded)),
+      );
       for (const [i, { kind }] of missing.entries()) kind.number = numbers[i] ?? 0;
     }
+    this.#built.clear();
     return kinds;
   }
 

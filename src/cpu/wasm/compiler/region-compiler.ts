@@ -50,7 +50,7 @@ export interface CompilerStats {
 interface Compiled extends CodeOwner {
   /** Until it is compiled: what it was decoded to is much larger than it. */
   region: Region | undefined;
-  readonly key: string;
+  readonly key: number;
   /** Its head's physical address and that of its page, and the decode context. */
   readonly physical: number;
   readonly page: number;
@@ -83,7 +83,7 @@ export class RegionCompiler implements TraceHeads {
   readonly #decoder: Decoder;
   readonly #host: CompilerHost;
   readonly #options: CompilerOptions;
-  readonly #regions = new Map<string, Compiled>();
+  readonly #regions = new Map<number, Compiled>();
   readonly #sites: IndirectSites;
   readonly #byIndex: (Compiled | undefined)[] = [];
   /** Heads that nothing can be compiled at, until their page is written. */
@@ -409,8 +409,9 @@ export class RegionCompiler implements TraceHeads {
   }
 }
 
-function keyOf(physical: number, mode: number): string {
-  return `${physical}/${mode}`;
+/** Exact for all RAM; other addresses have no regions, and their keys are none of RAM's. */
+function keyOf(physical: number, mode: number): number {
+  return physical * 2 ** DECODE.bits + mode;
 }
 
 /** Entering a region costs as much as some interpreted instructions. */

@@ -6,7 +6,7 @@
  */
 
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
-import { TLB_LOG } from "../layout.ts";
+import { TLB_LOGS } from "../layout.ts";
 import { defineAccesses } from "./access.ts";
 import { defineBulkStrings } from "./bulk-strings.ts";
 import { defineCodeLookup } from "./code-lookup.ts";
@@ -74,7 +74,7 @@ export function createMemoryCore(
   });
   const exports = instance.exports as unknown as MemoryCore;
   // A log that ran over makes the flush wipe the tables whole.
-  memory.view.setInt32(TLB_LOG.count, TLB_LOG.capacity + 1, true);
+  memory.view.setInt32(TLB_LOGS.local.count, TLB_LOGS.local.capacity + 1, true);
   exports.flushAll();
   return exports;
 }

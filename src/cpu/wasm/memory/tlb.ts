@@ -4,7 +4,7 @@
  * A page that holds decoded code is never entered for writing, so that every write to it takes the slow path.
  */
 
-import { FETCH_GLOBAL, FETCH_RIGHTS, FETCH_TLB, FETCHED_PAGES, LARGE_PAGES, TLB, TLB_LOG } from "../layout.ts";
+import { FETCH_GLOBAL, FETCH_RIGHTS, FETCH_TLB, FETCHED_PAGES, LARGE_PAGES, TLB, TLB_LOGS } from "../layout.ts";
 import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
 import {
   above,
@@ -17,9 +17,11 @@ import {
   either,
   equal,
   type Expression,
+  type FunctionEmitter,
   type FunctionReference,
   isZero,
   load,
+  type Local,
   low32,
   mul,
   notEqual,
@@ -35,6 +37,8 @@ import { PAGING } from "./page-walk.ts";
 /** A tag that no page's address equals. */
 const NO_TAG = 1n;
 const LOG_ENTRY_SHIFT = 2;
+type Log = (typeof TLB_LOGS)["local" | "global"];
+const LOGS: readonly Log[] = [TLB_LOGS.local, TLB_LOGS.global];
 const WATCH_PAGES = ["watchPage0", "watchPage1", "watchPage2", "watchPage3"] as const;
 
 /** Byte offset, within one table, of the entry for a linear address. Entries are 16 bytes, so 12 - 4 = 8. */
@@ -57,6 +61,34 @@ export interface Tlb {
   readonly flushAll: FunctionReference;
 }
 
+/** Entries that a log did not take are counted all the same. */
+function overflowed(log: Log): Expression {
+  return above(load("i32.load", 0, log.count), log.capacity);
+}
+/** Goes through the entries of a log that has not overflowed, with their addresses in `entry`. */
+function eachLogged(f: FunctionEmitter, log: Log, count: Local, entry: Local, look: () => void): void {
+  f.set(count, load("i32.load", 0, log.count));
+  f.if(count, () => {
+    f.loop((again) => {
+      f.set(count, sub(count, 1));
+      f.set(entry, load("i32.load", shiftLeft(count, LOG_ENTRY_SHIFT), log.base));
+      look();
+      again(count);
+    });
+  });
+}
+/** Goes through all entries of the read tables; the write tables' lie TLB.writeDelta behind. */
+function eachEntry(f: FunctionEmitter, entry: Local, look: () => void): void {
+  for (let view = 0; view < TLB.views; view++) {
+    f.set(entry, TLB.base + view * TLB.viewBytes);
+    f.loop((again) => {
+      look();
+      f.set(entry, add(entry, TLB.entryBytes));
+      again(below(entry, TLB.base + view * TLB.viewBytes + TLB.writeDelta));
+    });
+  }
+}
+
 /** (place of a page i32): forgets all that may write there. */
 function defineForgetWritable(core: CoreModule): void {
   const f = core.define(["i32"], undefined, "forgetWritable");
@@ -66,28 +98,11 @@ function defineForgetWritable(core: CoreModule): void {
   // A tag that is none leads, by an addend that is a multiple of a page, to no page.
   const writes = equal(add(load("i32.load", entry, TLB.writeDelta), load("i32.load", entry, TLB.writeDelta + 8)), place);
   const look = () => f.if(writes, () => f.store("i64.store", entry, NO_TAG, TLB.writeDelta));
-  f.set(count, load("i32.load", 0, TLB_LOG.count));
   f.if(
-    above(count, TLB_LOG.capacity),
+    either(overflowed(TLB_LOGS.local), overflowed(TLB_LOGS.global)),
+    () => eachEntry(f, entry, look),
     () => {
-      for (let view = 0; view < TLB.views; view++) {
-        f.set(entry, TLB.base + view * TLB.viewBytes);
-        f.loop((again) => {
-          look();
-          f.set(entry, add(entry, TLB.entryBytes));
-          again(below(entry, TLB.base + view * TLB.viewBytes + TLB.writeDelta));
-        });
-      }
-    },
-    () => {
-      f.if(count, () => {
-        f.loop((again) => {
-          f.set(count, sub(count, 1));
-          f.set(entry, load("i32.load", shiftLeft(count, LOG_ENTRY_SHIFT), TLB_LOG.base));
-          look();
-          again(count);
-        });
-      });
+      for (const log of LOGS) eachLogged(f, log, count, entry, look);
     },
   );
 }
@@ -134,11 +149,18 @@ function defineFill(core: CoreModule, noteLarge: FunctionReference): FunctionRef
   };
   enter(0);
   f.if(both(state("walkWritable"), isZero(core.holdsCode(place))), () => enter(TLB.writeDelta));
-  f.set(count, load("i32.load", 0, TLB_LOG.count));
-  f.if(below(count, TLB_LOG.capacity), () => {
-    f.store("i32.store", shiftLeft(count, LOG_ENTRY_SHIFT), entry, TLB_LOG.base);
-  });
-  f.store("i32.store", 0, add(count, 1), TLB_LOG.count);
+  const note = (log: Log) => {
+    f.set(count, load("i32.load", 0, log.count));
+    f.if(below(count, log.capacity), () => {
+      f.store("i32.store", shiftLeft(count, LOG_ENTRY_SHIFT), entry, log.base);
+    });
+    f.store("i32.store", 0, add(count, 1), log.count);
+  };
+  f.if(
+    state("walkGlobal"),
+    () => note(TLB_LOGS.global),
+    () => note(TLB_LOGS.local),
+  );
   f.call(noteLarge, linear);
   return f;
 }
@@ -148,86 +170,59 @@ function defineFlushAll(core: CoreModule): FunctionReference {
   const f = core.define([], undefined, "flushAll");
   const count = f.local("i32");
   const entry = f.local("i32");
-  f.set(count, load("i32.load", 0, TLB_LOG.count));
   f.if(
-    above(count, TLB_LOG.capacity),
+    either(overflowed(TLB_LOGS.local), overflowed(TLB_LOGS.global)),
     // 0x0101... is no page's address.
     () => f.fill(TLB.base, 1, TLB.views * TLB.viewBytes),
     () => {
-      f.if(count, () => {
-        f.loop((again) => {
-          f.set(count, sub(count, 1));
-          f.set(entry, load("i32.load", shiftLeft(count, LOG_ENTRY_SHIFT), TLB_LOG.base));
+      for (const log of LOGS) {
+        eachLogged(f, log, count, entry, () => {
           f.store("i64.store", entry, NO_TAG);
           f.store("i64.store", entry, NO_TAG, TLB.writeDelta);
-          again(count);
         });
-      });
+      }
     },
   );
-  f.store("i32.store", 0, 0, TLB_LOG.count);
+  for (const log of LOGS) f.store("i32.store", 0, 0, log.count);
   f.fill(LARGE_PAGES.base, 0, LARGE_PAGES.bytes);
   f.fill(FETCH_TLB.base, 0xee, FETCH_TLB.entries * FETCH_TLB.entryBytes);
+  f.store("i32.store16", 0, 0, FETCHED_PAGES.local);
   return f;
 }
 
 /**
- * () -> FETCH_RIGHTS of jumps that end: forgets what is not global, as a write of CR3 does. The log keeps the entries that stay; where it ran over, all tables
- * are gone through, and it begins anew. Which regions have large pages is not forgotten: it may say yes too often.
+ * () -> FETCH_RIGHTS of jumps that end: forgets what is not global, as a write of CR3 does. Which regions have large pages
+ * is not forgotten: it may say yes too often.
  */
 function defineFlushNonGlobal(core: CoreModule): void {
   const f = core.define([], "i32", "flushNonGlobal");
   const count = f.local("i32");
   const entry = f.local("i32");
   const index = f.local("i32");
-  const kept = f.local("i32");
-  /** Forgets an entry of both tables unless it is global; logs it if one of them stays. */
   const sift = () => {
     for (const table of [0, TLB.writeDelta]) {
       f.if(notEqual(load("i32.load", entry, table + 12), 1), () => f.store("i64.store", entry, NO_TAG, table));
     }
-    const stays = (table: number) => isZero(and(load("i32.load", entry, table), PAGE_BYTES - 1));
-    f.if(both(either(stays(0), stays(TLB.writeDelta)), below(kept, TLB_LOG.capacity)), () => {
-      f.store("i32.store", shiftLeft(kept, LOG_ENTRY_SHIFT), entry, TLB_LOG.base);
-      f.set(kept, add(kept, 1));
-    });
   };
-  f.set(count, load("i32.load", 0, TLB_LOG.count));
   f.if(
-    above(count, TLB_LOG.capacity),
-    () => {
-      for (let view = 0; view < TLB.views; view++) {
-        f.set(entry, TLB.base + view * TLB.viewBytes);
-        f.loop((again) => {
-          sift();
-          f.set(entry, add(entry, TLB.entryBytes));
-          again(below(entry, TLB.base + view * TLB.viewBytes + TLB.writeDelta));
-        });
-      }
-      // A log that is full may lack some.
-      f.if(equal(kept, TLB_LOG.capacity), () => f.set(kept, TLB_LOG.capacity + 1));
-    },
-    () => {
-      f.if(count, () => {
-        f.loop((again) => {
-          f.set(entry, load("i32.load", shiftLeft(index, LOG_ENTRY_SHIFT), TLB_LOG.base));
-          sift();
-          f.set(index, add(index, 1));
-          again(below(index, count));
-        });
-      });
-    },
+    overflowed(TLB_LOGS.local),
+    () => eachEntry(f, entry, sift),
+    () => eachLogged(f, TLB_LOGS.local, count, entry, sift),
   );
-  f.store("i32.store", 0, kept, TLB_LOG.count);
-  f.set(index, 0);
-  f.loop((again) => {
-    f.if(isZero(load("i32.load8_u", index, FETCH_GLOBAL)), () => {
-      f.store("i64.store", shiftLeft(index, 4), -1n, FETCH_TLB.base);
+  f.store("i32.store", 0, 0, TLB_LOGS.local.count);
+  const fetchedLocal = load("i32.load16_u", 0, FETCHED_PAGES.local);
+  f.if(fetchedLocal, () => {
+    f.loop((again) => {
+      f.if(isZero(load("i32.load8_u", index, FETCH_GLOBAL)), () => {
+        f.store("i64.store", shiftLeft(index, 4), -1n, FETCH_TLB.base);
+      });
+      f.set(index, add(index, 1));
+      again(below(index, FETCH_TLB.entries));
     });
-    f.set(index, add(index, 1));
-    again(below(index, FETCH_TLB.entries));
   });
-  f.return(or(load("i32.load8_u", 0, FETCHED_PAGES.local), FETCH_RIGHTS.user));
+  f.set(count, or(load("i32.load8_u", 0, FETCHED_PAGES.local), FETCH_RIGHTS.user));
+  f.store("i32.store16", 0, 0, FETCHED_PAGES.local);
+  f.return(count);
 }
 
 /** (linear i64) -> FETCH_RIGHTS of jumps that end: forgets one page in every view; all where it may be in a large one. */
