@@ -96,7 +96,10 @@ function defineForgetWritable(core: CoreModule): void {
   const count = f.local("i32");
   const entry = f.local("i32");
   // A tag that is none leads, by an addend that is a multiple of a page, to no page.
-  const writes = equal(add(load("i32.load", entry, TLB.writeDelta), load("i32.load", entry, TLB.writeDelta + 8)), place);
+  const writes = equal(
+    add(load("i32.load", entry, TLB.writeDelta), load("i32.load", entry, TLB.writeDelta + 8)),
+    place,
+  );
   const look = () => f.if(writes, () => f.store("i64.store", entry, NO_TAG, TLB.writeDelta));
   f.if(
     either(overflowed(TLB_LOGS.local), overflowed(TLB_LOGS.global)),
