@@ -5,7 +5,7 @@
  */
 
 import { FETCH_GLOBAL, FETCH_RIGHTS, FETCH_TLB, FETCHED_PAGES, LARGE_PAGES, TLB, TLB_LOGS } from "../layout.ts";
-import { type CoreModule, PAGE_BYTES, PAGE_MASK } from "./core-module.ts";
+import { type CoreModule, PAGE_MASK } from "./core-module.ts";
 import {
   above,
   add,
