@@ -25,6 +25,9 @@ const WAITING_PERCENT = 4;
  * wakes now and then waits a little on a busy host, and takes nothing from anybody.
  */
 const WANTING_PERCENT = 50;
+/** What a VM that computes may want beyond what it uses; not one that idles: of those there may be hundreds. */
+const GROWTH = 1.25;
+const IDLE_PERCENT = 10;
 /** Steps by which a pool's capacity is tried again: while VMs wait, and while none does. */
 const PROBE = 1.015;
 const RECOVER = 1.05;
@@ -119,12 +122,13 @@ const isStarved = (run: VmRun, waitPercent: number): boolean =>
 
 function claimOf(run: VmRun, cpu: CpuSpec, capacityPercent: number, waitPercent: number): CpuClaim {
   const limitPercent = Math.min(cpu.capPercent ?? Infinity, capacityPercent);
+  const used = usedBy(run);
   const hungry = isHeld(run) || isStarved(run, waitPercent);
   return {
     shares: cpu.shares,
     reservationPercent: cpu.reservationPercent,
     limitPercent,
-    demandPercent: hungry ? limitPercent : Math.min(limitPercent, usedBy(run)),
+    demandPercent: hungry ? limitPercent : Math.min(limitPercent, used > IDLE_PERCENT ? used * GROWTH : used),
   };
 }
 

@@ -183,6 +183,8 @@ export class Supervisor {
         restore: folder.isSaved(id),
         program: this.#place.program,
       });
+      if (this.#closed) spawned.child.kill("SIGKILL");
+      this.#checkCancelled(entry);
       const { pid, pidStart } = spawned;
       const run: RunRecord = { ...planned, engine, confinement: walls.barriers, pid, pidStart };
       // Recorded first: from the word on, the process lives without this server.
@@ -190,6 +192,8 @@ export class Supervisor {
       spawned.go();
       this.#follow(entry, run, spawned.child);
     } catch (cause) {
+      // What was recorded tells the next server of a start that came to nothing.
+      if (this.#closed) throw cause;
       const message = cause instanceof Error ? cause.message : String(cause);
       const time = new Date().toISOString();
       if (entry.cancelled === undefined) {
@@ -288,7 +292,7 @@ export class Supervisor {
 
   /** A restart that was refused: no room at present. One that failed later has its state already. */
   #restartFailed(entry: Entry, error: unknown): void {
-    if (entry.record.state !== "restarting") return;
+    if (this.#closed || entry.record.state !== "restarting") return;
     const message = error instanceof Error ? error.message : String(error);
     const exit: VmExit = { kind: "start-failed", message, time: new Date().toISOString() };
     this.enter(entry, "failed", { exit, wanted: false });
@@ -438,6 +442,7 @@ export class Supervisor {
     setTimeout(() => {
       if (this.#closed || isActive(entry.record.state)) return;
       this.#begin(entry, () => undefined, entry.record.restarts).catch((error: unknown) => {
+        if (this.#closed) return;
         if (entry.record.state !== "failed") this.enter(entry, "restarting");
         this.#restartFailed(entry, error);
       });

@@ -118,6 +118,20 @@ test("a server that ends while it still looks for its VMs hears no more of them"
   await eventually("it runs", async () => (await place.fleet.inspect("bare")).state === "running");
 });
 
+test("a server that ends while it starts what is to start leaves that to the next one", async () => {
+  await using place = await testFleet();
+  const kernel = join(place.folder, "screen-program");
+  writeFileSync(kernel, screenProgram(0x501));
+  await place.fleet.create({ name: "bare", kernel, memoryBytes: "16M", autostart: true });
+  // Each ends at another moment of the start; what it still had to write down it cannot any more.
+  for (const ms of [0, 1, 20, 100]) {
+    await place.reopen();
+    await new Promise((resolve) => setTimeout(resolve, ms));
+  }
+  await place.reopen();
+  await eventually("it runs", async () => (await place.fleet.inspect("bare")).state === "running");
+});
+
 test("a VM that is being made is not there for anything else", async () => {
   await using place = await testFleet();
   const { fleet } = place;
