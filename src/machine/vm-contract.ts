@@ -19,7 +19,7 @@ import type { StateCodec, StateSink } from "./saved-state/state-file.ts";
 export { DEFAULT_DEBUG_EXIT, FW_CFG_NAME_BYTES, parseCpuModel, screenLines, screenText };
 export type { DebugExitConfig, FwCfgFile, TextScreen };
 
-/** A place in the guest's code is compiled when it has been executed so often, unless the VM says otherwise. */
+/** A place in the guest's code is best compiled when it has been executed so often. */
 export const COMPILE_AFTER = 32_000;
 
 /** Processors of one VM at the most: APIC ids have 8 bits, and the I/O APIC takes one. */
@@ -77,7 +77,7 @@ export interface VmOptions {
   /** A virtio entropy device, filled by the host's random numbers. */
   readonly entropy?: boolean;
   readonly trace?: readonly TraceName[];
-  /** Executions of a place in the guest's code before it is compiled; 0: all is interpreted; absent: COMPILE_AFTER. */
+  /** Executions of a place in the guest's code before it is compiled; 0, as by default: all is interpreted. */
   readonly compileAfter?: number;
   /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
   readonly bootTime?: bigint;

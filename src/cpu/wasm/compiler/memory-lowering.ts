@@ -7,6 +7,7 @@ import type { Bits, Statement, Value } from "../../../isa/ir.ts";
 import { KEPT_PAGES, TLB } from "../layout.ts";
 import { LOAD } from "../lower.ts";
 import { IntegerLowering } from "./integer-lowering.ts";
+import { PAGE_BYTES } from "./region.ts";
 
 const PAGE_LAST = 0xfffn;
 const KEPT_ADDEND = 8;
@@ -41,15 +42,21 @@ export abstract class MemoryLowering extends IntegerLowering {
       return;
     }
     code.get(address);
-    if (bytes > 1) {
-      code.i64(BigInt(bytes - 1));
-      code.op("i64.add");
-    }
     code.i64(PAGE_LAST);
     code.op("i64.or");
     code.i32(0);
     code.memory("i64.load", kept);
     code.op("i64.ne");
+    if (bytes > 1) {
+      // An access that begins in the page and ends behind it.
+      code.get(address);
+      code.op("i32.wrap_i64");
+      code.i32(Number(PAGE_LAST));
+      code.op("i32.and");
+      code.i32(PAGE_BYTES - bytes);
+      code.op("i32.gt_u");
+      code.op("i32.or");
+    }
     code.if();
     this.probe(address, entry, bytes, table);
     this.#missed();

@@ -325,6 +325,36 @@ test("doubles, vectors and MXCSR in a loop: whole, rounded, denormal and no numb
   assert.equal(state.gpr.rcx, 0n);
 });
 
+test("streams that go down over a page's start, where the page before lies elsewhere", () => {
+  const [directory, table, linear] = [0x3000, 0x4000, 0x8000_0000];
+  const entries = [
+    [0x2010, directory],
+    [directory, table],
+    [table, DATA + 0x8000],
+    [table + 8, DATA],
+  ] as const;
+  const { state } = everyWay((a) => {
+    for (const [place, address] of entries) {
+      a.mov("rbx", BigInt(place));
+      a.mov("rax", BigInt(address | 3));
+      a.emit("MOV", mem({ base: "rbx", bits: 64 }), "rax");
+    }
+    a.mov("rsi", 200n);
+    a.label("pass");
+    a.mov("rbx", BigInt(linear + 4096 + 500));
+    a.mov("rcx", 100n);
+    a.label("again");
+    a.emit("MOV", mem({ base: "rbx", bits: 64 }), "rcx");
+    a.emit("ADD", "rax", mem({ base: "rbx", disp: 3, bits: 64 }));
+    a.emit("SUB", "rbx", 7n);
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: "again" });
+    a.emit("DEC", "rsi");
+    a.emit("JNE", { kind: "label", name: "pass" });
+  });
+  assert.equal(state.gpr.rcx, 0n);
+});
+
 test("streams over page ends, and one that jumps about", () => {
   const { state } = everyWay((a) => {
     a.mov("rbx", BigInt(DATA + 4096 - 45));
