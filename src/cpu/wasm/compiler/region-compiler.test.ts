@@ -331,7 +331,7 @@ test("streams that go down over a page's start, where the page before lies elsew
     [0x2010, directory],
     [directory, table],
     [table, DATA + 0x8000],
-    [table + 8, DATA],
+    [table + 8, DATA + 0x4000],
   ] as const;
   const { state } = everyWay((a) => {
     for (const [place, address] of entries) {
