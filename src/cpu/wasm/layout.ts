@@ -59,7 +59,7 @@ export const REGION_STAMP = { base: 704 * KIB, regions: 16384 } as const;
  */
 export const INDIRECT_SITES = {
   base: 768 * KIB,
-  sites: 1000,
+  sites: 992,
   bytes: 8 + 32 * 8,
   slots: 32,
   slotBytes: 8,

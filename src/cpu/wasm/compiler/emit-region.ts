@@ -19,7 +19,7 @@ import { gprNumber, isGpr } from "./general-registers.ts";
 import { PinnedLowering } from "./pinned-lowering.ts";
 import type { PinnedTarget } from "./pinned-target.ts";
 import { TemporaryPool } from "./temporary-pool.ts";
-import { PAGE_BYTES, type Region, type RegionBlock } from "./region.ts";
+import { isIndirect, PAGE_BYTES, type Region, type RegionBlock } from "./region.ts";
 import { STACK, Streams, streamKey } from "./streams.ts";
 import { analyse, type ControlFlow } from "./structure.ts";
 import { VectorRegisters, VectorUse } from "./vector-registers.ts";
@@ -424,7 +424,8 @@ class RegionEmitter {
     code.set(distance);
     this.#chooseTarget(block, distance, [...block.returns]);
     const last = block.instructions.at(-1);
-    const site = last === undefined ? undefined : this.#module.site(this.#index, last.at);
+    const isNoted = last !== undefined && isIndirect(last);
+    const site = isNoted ? this.#module.site(this.#index, last.at) : undefined;
     if (site !== undefined) this.#noteTarget(site, distance);
     this.#leave(REGION_STATUS.dispatch, 1);
   }

@@ -14,7 +14,7 @@ import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
 import { emitRegion } from "./emit-region.ts";
 import { IndirectSites } from "./indirect-sites.ts";
-import { findRegion, isIndirect, PAGE_BYTES, type Region, type Targets } from "./region.ts";
+import { findRegion, PAGE_BYTES, type Region, type Targets } from "./region.ts";
 
 export interface CompilerOptions {
   /** Executions of a trace's head before it is compiled; at least 1. */
@@ -202,6 +202,7 @@ export class RegionCompiler implements TraceHeads {
       this.#own(compiled, region, block.at, last.at + last.decoded.length);
     }
   }
+
   #own(compiled: Compiled, region: Region, from: number, to: number): void {
     for (const [number, page] of region.pages) {
       const start = Math.max(from - number * PAGE_BYTES, 0);
@@ -240,12 +241,8 @@ export class RegionCompiler implements TraceHeads {
 
   /** Where the targets of an indirect jump of a region are noted. */
   #siteOf(compiled: Compiled, at: number): number | undefined {
-    const { refinements, region, sites } = compiled;
-    const isNoted = [...(region?.blocks.values() ?? [])].some(({ instructions }) => {
-      const last = instructions.at(-1);
-      return last?.at === at && isIndirect(last);
-    });
-    if (!isNoted || refinements >= MAX_REFINEMENTS) return undefined;
+    const { refinements, sites } = compiled;
+    if (refinements >= MAX_REFINEMENTS) return undefined;
     const exits = this.#options.threshold * REFINEMENT_GROWTH ** refinements;
     const site = sites.get(at) ?? this.#sites.take(exits);
     if (site !== undefined) sites.set(at, site);
