@@ -4,6 +4,9 @@
  * beside what it does alone. Then: a VM that boots under a cap pays for V8's compile threads too, and one that computes
  * at its cap leaves its neighbour's console as quick as it was.
  *
+ * Where this host is a guest itself and its own host took processor time from it meanwhile (steal time), what was
+ * measured tells of that host: it is measured again, a bounded number of times, and judged as it is after the last.
+ *
  *   node tests/long/fleet/fairness.ts [--seconds 30] [--rounds 1] [--only NAME]
  */
 
@@ -21,6 +24,9 @@ const SETTLE_MS = 8000;
 /** V8 optimises the engine's code meanwhile. */
 const WARM_MS = 20_000;
 const PATIENCE_SECONDS = 60;
+/** Part of the time wanted that this host's own host may take before something is measured again, and how often it is. */
+const STOLEN = 0.01;
+const ATTEMPTS = 6;
 
 /** Counts for ever, and leaves the count in /tmp/n now and then. */
 const WORK = "n=0; while :; do n=$((n + 1)); [ $((n % 500)) != 0 ] || echo $n >/tmp/n; done &";
@@ -57,6 +63,33 @@ const { values } = parseArgs({
 const seconds = Number(values.seconds);
 let failed = 0;
 
+/** Jiffies that this host's processors ran, and jiffies that they would have run and its own host took. [proc(5)] */
+function hostTimes(): { ran: number; stolen: number } {
+  const [user, nice, system, , , irq, softirq, stolen] = (
+    /^cpu +(.*)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1] ?? ""
+  )
+    .split(" ")
+    .map(Number);
+  const ran = [user, nice, system, irq, softirq].reduce<number>((sum, value) => sum + (value ?? 0), 0);
+  return { ran, stolen: stolen ?? 0 };
+}
+
+/** Measures until the host was left its time, or often enough. */
+async function undisturbed<T>(measureOnce: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    const before = hostTimes();
+    const measured = await measureOnce();
+    const after = hostTimes();
+    const [ran, stolen] = [after.ran - before.ran, after.stolen - before.stolen];
+    const part = stolen / Math.max(ran + stolen, 1);
+    if (part <= STOLEN) return measured;
+    console.log(
+      `  the host's own host took ${percent(part)} of its time, wanted at most ${percent(STOLEN)}: attempt ${attempt}`,
+    );
+    if (attempt === ATTEMPTS) return measured;
+  }
+}
+
 /** Prints how one case went. */
 function judge(name: string, good: boolean, text: string): void {
   if (!good) failed++;
@@ -79,6 +112,10 @@ interface Measured {
 }
 
 async function measure(fleet: Fleet, guests: readonly Guest[]): Promise<Measured> {
+  return await undisturbed(async () => await measureOnce(fleet, guests));
+}
+
+async function measureOnce(fleet: Fleet, guests: readonly Guest[]): Promise<Measured> {
   const pids = await Promise.all(guests.map(async ({ name }) => (await fleet.inspect(name)).pid ?? 0));
   const counts = (): Promise<number[]> =>
     Promise.all(
@@ -140,8 +177,24 @@ function busiestThread(pid: number): number {
   return Math.max(...times);
 }
 
+/** What a VM used, as a part of a processor, and what part of that others than its vCPU's thread did. */
+interface BootUse {
+  readonly part: number;
+  readonly others: number;
+}
+
 /** A boot under a cap: V8's threads compile the engine all the while, and the VM pays for them. */
 async function bootUnderCap(fleet: Fleet, capPercent: number): Promise<void> {
+  const { part, others } = await undisturbed(async () => await bootOnce(fleet, capPercent));
+  const error = part / (capPercent / 100) - 1;
+  judge(
+    `boot-at-${capPercent}`,
+    error <= TOLERANCE,
+    `${percent(part)} of a processor over ${seconds} s, ${percent(others)} of it by others than the vCPU's thread`,
+  );
+}
+
+async function bootOnce(fleet: Fleet, capPercent: number): Promise<BootUse> {
   const name = "booting";
   await fleet.create({ name, image: "debian", memoryBytes: "96M", append: "quiet", cpu: { pool: "one", capPercent } });
   await fleet.start(name);
@@ -151,14 +204,9 @@ async function bootUnderCap(fleet: Fleet, capPercent: number): Promise<void> {
   const used = processorTime(pid) - before;
   const others = used - (busiestThread(pid) - thread);
   const part = used / ((performance.now() - begun) * 1e6);
-  const error = part / (capPercent / 100) - 1;
-  judge(
-    `boot-at-${capPercent}`,
-    error <= TOLERANCE,
-    `${percent(part)} of a processor over ${seconds} s, ${percent(others / used)} of it by others than the vCPU's thread`,
-  );
   await fleet.kill(name);
   await fleet.remove(name);
+  return { part, others: others / used };
 }
 
 /** Median time, in ms, of a guest's answers. */
