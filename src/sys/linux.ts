@@ -15,6 +15,7 @@ const LIBC = {
   ioctl: { arguments: ["int32", "uint32", "uint64"], return: "int32" },
   mmap: { arguments: ["uint64", "uint64", "int32", "int32", "int32", "int64"], return: "uint64" },
   munmap: { arguments: ["uint64", "uint64"], return: "int32" },
+  madvise: { arguments: ["uint64", "uint64", "int32"], return: "int32" },
   sigaction: { arguments: ["int32", "pointer", "pointer"], return: "int32" },
   gettid: { arguments: [], return: "int32" },
   getpid: { arguments: [], return: "int32" },
@@ -23,6 +24,8 @@ const LIBC = {
   __errno_location: { arguments: [], return: "uint64" },
 } as const;
 
+/** [madvise(2)] */
+const MADV_HUGEPAGE = 14;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const SIGALRM = 14;
 /** A real-time signal that neither the C library (32, 33) nor Node uses. */
@@ -92,6 +95,10 @@ function openLinuxSys(): Sys {
     },
     mmap(options) {
       return map(options);
+    },
+    adviseHugePages(address, length) {
+      // SAFETY: this advice changes how large the pages are, never what is in them.
+      return result(libc.madvise(address, BigInt(length), MADV_HUGEPAGE));
     },
     addressOf(buffer) {
       // SAFETY: only computes an address. The types leave out shared buffers, which node:ffi does take.

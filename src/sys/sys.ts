@@ -30,6 +30,8 @@ export interface Sys {
   /** `argument` is an integer or an address, as the request demands. */
   ioctl(fd: number, request: number, argument: bigint): number;
   mmap(options: MapOptions): Mapping;
+  /** Asks for huge pages where a range of this process's memory gets its pages. Bytes; `address` on a page boundary. */
+  adviseHugePages(address: bigint, length: number): number;
   /** A live view of memory of this process that somebody else keeps mapped: good until it is unmapped. */
   view(address: bigint, length: number): Uint8Array<ArrayBuffer>;
   /** The address of a buffer's first byte; good while the buffer lives and is neither moved nor detached. */

@@ -2,11 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { IsolaError } from "../../src/base/errors.ts";
-import { Apt } from "../../src/images/apt.ts";
-import { readDeb } from "../../src/images/deb.ts";
 import { ImageStore } from "../../src/images/store.ts";
-import { cached } from "./cached.ts";
+import { gnumach } from "./gnumach.ts";
 import { Guest, MIB } from "./guest.ts";
 import { testMemory } from "./memtest/session.ts";
 import { multibootProgram } from "./multiboot-program.ts";
@@ -48,17 +45,6 @@ test("a Multiboot kernel reads its modules and its memory map", async () => {
     "00000000 e0000000 00000000 10000000 00000002",
   ]);
 });
-
-/** GNU Mach as its package has it: gzipped. */
-function gnumach(): Promise<Uint8Array> {
-  return cached("gnumach-i386.gz", async (directory) => {
-    const apt = await Apt.create({ directory, architecture: "i386" });
-    const record = await apt.resolve("gnumach-image-1-486", /^gnumach-image-1\..*-486$/);
-    const isKernel = ({ path }: { path: string }) => /^boot\/gnumach-.*\.gz$/.test(path);
-    for await (const { bytes } of readDeb(await apt.download(record), isKernel)) return bytes;
-    throw new IsolaError({ code: "package-invalid", message: `reading package ${record.name}: it holds no kernel` });
-  });
-}
 
 test("GNU Mach, loaded by Multiboot, finds memory, clock and its module", async () => {
   const modules = [{ bytes: new Uint8Array(100), commandLine: "not-a-server words" }];

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 
 /** Characters of the console that a failure shows. */
 const SHOWN_CHARACTERS = 4000;
+/** Whether consoles are shown as they are written: ISOLA_TEST_SHOW. */
+const SHOW = process.env["ISOLA_TEST_SHOW"] !== undefined;
 
 /** Waits without keeping the process alive. */
 export function pause(ms: number): Promise<void> {
@@ -23,7 +25,9 @@ export class Transcript {
   readonly #decoder = new TextDecoder();
 
   add(bytes: Uint8Array): void {
-    this.#text += this.#decoder.decode(bytes, { stream: true });
+    const piece = this.#decoder.decode(bytes, { stream: true });
+    this.#text += piece;
+    if (SHOW) process.stderr.write(piece);
     this.#wake();
   }
 

@@ -23,7 +23,7 @@ const CACHE = "/root/.cache/isola";
  * none to lose.
  */
 const PROCESSOR = "EPYC,+svm,+npt,-xsave";
-/** Whether the host's console is shown as it is written: ISOLA_TEST_SHOW. */
+/** Whether the host's console, and its guests' ones on it, are shown as they are written: ISOLA_TEST_SHOW. */
 const SHOW = process.env["ISOLA_TEST_SHOW"] !== undefined;
 /** An unpacked initramfs with Node and a guest image or two, and a few guests. */
 const MEMORY = "3G";
@@ -142,7 +142,8 @@ const SHOWN_CHARACTERS = 6000;
 
 /** Runs tests on KVM there; fails with the end of the host's console. */
 export async function nestedPasses(run: NestedRun): Promise<void> {
-  const environment = { ISOLA_TEST_ENGINE: "kvm", ISOLA_TEST_PATIENCE: "300", ...run.environment };
+  const shown = SHOW ? { ISOLA_TEST_SHOW: "1" } : {};
+  const environment = { ISOLA_TEST_ENGINE: "kvm", ISOLA_TEST_PATIENCE: "300", ...shown, ...run.environment };
   const { status, console } = await runNested({ ...run, environment });
   assert.equal(
     status,

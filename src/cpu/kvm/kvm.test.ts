@@ -13,6 +13,7 @@ function fakeSys(fd: number, version = 12): Sys {
     close: () => 0,
     ioctl: (_fd, request) => (request === KVM_GET_API_VERSION ? version : never()),
     mmap: never,
+    adviseHugePages: never,
     addressOf: never,
     view: never,
     alarm: never,
