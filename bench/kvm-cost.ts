@@ -1,7 +1,7 @@
 /**
  * What the KVM engine costs on this host's own /dev/kvm, beside the same in C, by turns in one run: a loop in ring 3
- * beside the processor itself, and the way out of a guest to a port and back (npm run bench -- --only kvm). What counts is
- * processor time of the thread, so that other work of the host does not show.
+ * beside the processor itself, and the way out of a guest to a port and back (npm run bench -- --only kvm); and what huge
+ * pages save. What counts is processor time of the thread, so that other work of the host does not show.
  */
 
 import { execFileSync } from "node:child_process";
@@ -17,6 +17,7 @@ import { linuxSys } from "../src/sys/linux.ts";
 import { CaseMaker, toBatch } from "../tests/fuzz/cases.ts";
 import { KvmEngine } from "../tests/fuzz/kvm-engine.ts";
 import { startAt } from "../tests/kvm/real-mode.ts";
+import { randomReadNs } from "./kvm-memory.ts";
 
 const LOOP_ROUNDS = 50_000_000;
 /** Exits of one look, and looks of one round: the least counts, as in kvm-peer.c. */
@@ -29,6 +30,8 @@ export interface KvmCost {
   /** ns of processor time for the loop, and for one exit; each the least of all rounds. */
   readonly loop: { readonly isola: number; readonly native: number };
   readonly exit: { readonly isola: number; readonly c: number };
+  /** The same for one read at random, in huge pages and in small ones. */
+  readonly read: { readonly huge: number; readonly small: number };
 }
 
 /** Processor time of the calling thread that `body` takes. */
@@ -94,25 +97,36 @@ export function measureKvm(root: string, rounds: number, say: (line: string) => 
     throw new IsolaError({ code: "bench-host", message: `measuring KVM: ${why}; wanted: /dev/kvm and gcc`, cause });
   }
   const inC = (what: "loop" | "exits", count: number): number => Number(execFileSync(peer, [what, String(count)]));
-  const least = { isolaLoop: Infinity, native: Infinity, isolaExit: Infinity, c: Infinity };
+  const least = {
+    isolaLoop: Infinity,
+    native: Infinity,
+    isolaExit: Infinity,
+    c: Infinity,
+    huge: Infinity,
+    small: Infinity,
+  };
   for (let round = 1; round <= rounds; round++) {
     least.native = Math.min(least.native, inC("loop", LOOP_ROUNDS));
     least.isolaLoop = Math.min(least.isolaLoop, isolaLoop());
     least.c = Math.min(least.c, inC("exits", EXITS) / EXITS);
     least.isolaExit = Math.min(least.isolaExit, isolaExits());
+    least.huge = Math.min(least.huge, randomReadNs(true));
+    least.small = Math.min(least.small, randomReadNs(false));
     say(`KVM, round ${round} of ${rounds}`);
   }
   return {
     loop: { isola: least.isolaLoop, native: least.native },
     exit: { isola: least.isolaExit, c: least.c },
+    read: { huge: least.huge, small: least.small },
   };
 }
 
-export function kvmReport({ loop, exit }: KvmCost): string {
+export function kvmReport({ loop, exit, read }: KvmCost): string {
   const ratio = (ours: number, theirs: number): string => `${(ours / theirs).toFixed(3)} times`;
   return [
     `ring-3 loop on KVM: ${(loop.isola / 1e6).toFixed(2)} ms, native ${(loop.native / 1e6).toFixed(2)} ms: ${ratio(loop.isola, loop.native)}`,
     `exit to a port and back: ${(exit.isola / 1e3).toFixed(2)} µs, in C ${(exit.c / 1e3).toFixed(2)} µs: ${ratio(exit.isola, exit.c)}`,
+    `random read over 512 MiB: ${read.huge.toFixed(1)} ns in huge pages, ${read.small.toFixed(1)} ns in small ones: ${ratio(read.huge, read.small)}`,
     "",
   ].join("\n");
 }

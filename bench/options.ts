@@ -50,7 +50,8 @@ prints a checksum, which must be what it prints on the host itself.
                      resident  resident size at the prompt of a 256 MiB guest
                      idle      CPU time over 10 s at the prompt
                      density   idle Debian VMs of 96 MiB on one server: memory beyond the guest's, processor time
-                     kvm       on the host's /dev/kvm, beside C: a loop in ring 3, an exit to a port and back
+                     kvm       on the host's /dev/kvm, beside C: a loop in ring 3, an exit to a port and back;
+                               random reads in huge pages and in small ones
                      nested    boot, resident and idle with --engine kvm, in a host with hardware virtualization
                                that QEMU emulates; ten minutes and more, so only where it is named
                      ${GROUPS.join(", ")}

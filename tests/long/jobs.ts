@@ -153,11 +153,12 @@ export const LONG_JOBS: readonly LongJob[] = [
   },
   {
     name: "nested-kvm",
-    about: "32-bit guests, Memtest86+, two processors, two guests at once on KVM, in a host that QEMU emulates",
+    about:
+      "32-bit guests, GNU Mach, Memtest86+, two and sixteen processors, moves, two guests of a server on KVM, in a host that QEMU emulates",
     target: 1,
     chunk: 1,
     slice: 0,
-    limitSeconds: 3600,
+    limitSeconds: 10_800,
     args: () => ["--test", "tests/long/nested-kvm.test.ts"],
     missing: () => undefined,
   },

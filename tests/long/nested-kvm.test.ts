@@ -11,7 +11,7 @@ test("32-bit Debian, a Multiboot kernel, GNU Mach and Memtest86+ pass on KVM", a
     command: [...NESTED_TEST, "tests/guests/i386.test.js"],
     images: ["debian-i386", "memtest86+"],
     cachedFiles: [GNUMACH_FILE],
-    seconds: 900,
+    seconds: 1800,
   });
 });
 
@@ -19,7 +19,6 @@ test("a Debian guest moves between KVM and the portable engine in the middle of 
   await nestedPasses({
     command: [...NESTED_TEST, "tests/nested/moves.test.js"],
     images: ["debian"],
-    environment: { ISOLA_TEST_PATIENCE: "600" },
     seconds: 1800,
   });
 });
@@ -33,7 +32,12 @@ test("disks, the text screen, pause and saved state pass on KVM what they pass o
 });
 
 test("a server's VMs run on KVM, two at once", async () => {
-  await nestedPasses({ command: [...NESTED_TEST, "tests/nested/fleet.test.js"], images: ["debian"], seconds: 900 });
+  await nestedPasses({
+    command: [...NESTED_TEST, "tests/nested/fleet.test.js"],
+    images: ["debian"],
+    processors: 2,
+    seconds: 1800,
+  });
 });
 
 test("auto is KVM here; two processors, two guests at once, pause, a failure of KVM", async () => {
@@ -41,7 +45,7 @@ test("auto is KVM here; two processors, two guests at once, pause, a failure of 
     command: [...NESTED_TEST, "tests/nested/kvm.test.js"],
     images: ["debian"],
     processors: 2,
-    seconds: 600,
+    seconds: 1800,
   });
 });
 
@@ -50,6 +54,6 @@ test("ten guests of two processors, one after the other, boot and work on both",
     command: [...NESTED_TEST, "tests/nested/processors.test.js"],
     images: ["debian"],
     processors: 2,
-    seconds: 1500,
+    seconds: 1800,
   });
 });

@@ -139,11 +139,13 @@ function boot(directory: string, { seconds, processors = 1 }: NestedRun): Promis
 /** What to run of Node's, before the names of test files. */
 export const NESTED_TEST = ["--test", "--test-isolation=none", "--test-reporter=tap"];
 const SHOWN_CHARACTERS = 6000;
+/** Seconds for one wait there: twenty times what it takes on a quiet host, since a busy one gives QEMU little. */
+const ISOLA_TEST_PATIENCE = "600";
 
 /** Runs tests on KVM there; fails with the end of the host's console. */
 export async function nestedPasses(run: NestedRun): Promise<void> {
   const shown = SHOW ? { ISOLA_TEST_SHOW: "1" } : {};
-  const environment = { ISOLA_TEST_ENGINE: "kvm", ISOLA_TEST_PATIENCE: "300", ...shown, ...run.environment };
+  const environment = { ISOLA_TEST_ENGINE: "kvm", ISOLA_TEST_PATIENCE, ...shown, ...run.environment };
   const { status, console } = await runNested({ ...run, environment });
   assert.equal(
     status,
