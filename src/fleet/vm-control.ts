@@ -24,6 +24,7 @@ const unreachable = (message: string, cause?: unknown): FleetError =>
 export class VmControl {
   readonly #socket: Socket;
   readonly #name: string;
+  readonly #answerMs: number;
   readonly #reader = new FrameReader();
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
@@ -32,9 +33,10 @@ export class VmControl {
   #console: ((frame: Frame) => void) | undefined;
   readonly #onClose: (() => void)[] = [];
 
-  private constructor(socket: Socket, name: string) {
+  private constructor(socket: Socket, name: string, answerMs: number) {
     this.#socket = socket;
     this.#name = name;
+    this.#answerMs = answerMs;
     socket.on("data", (bytes: Buffer) => {
       const frames = this.#reader.push(bytes);
       if (frames === undefined) socket.destroy();
@@ -49,8 +51,8 @@ export class VmControl {
     });
   }
 
-  /** Connects and says the secret. @throws FleetError `vm-unreachable` */
-  static async open(path: string, name: string, secret: string): Promise<VmControl> {
+  /** Connects and says the secret; `answerMs` is how long one answer is awaited. @throws FleetError `vm-unreachable` */
+  static async open(path: string, name: string, secret: string, answerMs = ANSWER_MS): Promise<VmControl> {
     const socket = createConnection(path);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     socket.once("connect", resolve);
@@ -58,9 +60,14 @@ export class VmControl {
       reject(unreachable(`cannot reach the process of ${name}: ${cause.message}`, cause)),
     );
     await promise;
-    const control = new VmControl(socket, name);
-    await control.request({ do: "hello", secret });
-    return control;
+    const control = new VmControl(socket, name, answerMs);
+    try {
+      await control.request({ do: "hello", secret });
+      return control;
+    } catch (error) {
+      control.close();
+      throw error;
+    }
   }
 
   get closed(): boolean {
@@ -81,7 +88,7 @@ export class VmControl {
     if (this.#closed) throw unreachable(`the process of ${this.#name} has gone`);
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<Parameters<Waiting["resolve"]>[0]>();
-    const patience = command.do === "save" ? SAVE_MS : ANSWER_MS;
+    const patience = command.do === "save" ? SAVE_MS : this.#answerMs;
     const timer = setTimeout(() => {
       this.#waiting.delete(id);
       reject(

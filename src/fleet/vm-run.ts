@@ -16,7 +16,10 @@ import type { RunRecord } from "./record.ts";
 import { VmControl } from "./vm-control.ts";
 import { lastError, VM_FILES } from "./vm-spawn.ts";
 
+/** How long a process that was found is asked to answer, in ms. */
 const CONNECT_MS = 60_000;
+/** The same for one that was just made: a busy or slow host takes minutes to load it, and it ends where it cannot. */
+const START_MS = 600_000;
 const FIRST_RETRY_MS = 5;
 const LONGEST_RETRY_MS = 100;
 /** How often a process that is no child is looked at, in ms, and how often while its end is awaited. */
@@ -103,7 +106,7 @@ export class VmRun {
 
   /** @throws FleetError `start-failed`, `vm-unreachable` */
   async connect(): Promise<void> {
-    const deadline = performance.now() + CONNECT_MS;
+    const deadline = performance.now() + (this.#options.child === undefined ? CONNECT_MS : START_MS);
     const path = join(this.#options.folder, VM_FILES.socket);
     for (let wait = FIRST_RETRY_MS; ; wait = Math.min(wait * 2, LONGEST_RETRY_MS)) {
       try {
@@ -116,6 +119,7 @@ export class VmRun {
         this.#take(await control.watch((report) => this.#take(report)));
         return;
       } catch (error) {
+        this.#control?.close();
         if (this.#gone || !this.alive) {
           const { message } = await this.ended;
           throw new FleetError({ code: "start-failed", message: `cannot start ${this.name}: ${message}` });
