@@ -37,6 +37,9 @@ const MOUNTS = [
   { type: "cgroup2", target: "/sys/fs/cgroup", flags: SAFE },
 ] as const;
 
+/** The control group that is the command's; whatever makes groups for VMs finds it in the environment. */
+const DELEGATED = "/sys/fs/cgroup/isola";
+
 const say = (line: string): void => console.log(`isola: ${line}`);
 
 /** The initramfs may have some of them already. */
@@ -49,6 +52,18 @@ function mountAll(control: HostControl): void {
       if (!(error instanceof SysError) || error.errno !== ERRNO.EBUSY) throw error;
     }
   }
+}
+
+/** Gives the command a control group with the controllers that VMs are held by. */
+function delegate(): void {
+  for (const name of ["cpu", "memory", "pids"]) {
+    try {
+      writeFileSync("/sys/fs/cgroup/cgroup.subtree_control", `+${name}`);
+    } catch (error) {
+      say(`control groups have no ${name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  mkdirSync(DELEGATED, { recursive: true });
 }
 
 /** Every `modalias` of sysfs. */
@@ -96,7 +111,8 @@ function reapOrphans(control: HostControl, own: ReadonlySet<number>): void {
 
 function run(control: HostControl, { command, environment, directory }: ApplianceConfiguration): Promise<string> {
   const [program = "", ...args] = command;
-  const child = spawn(program, args, { stdio: "inherit", cwd: directory, env: { ...process.env, ...environment } });
+  const env = { ...process.env, ISOLA_CGROUP: DELEGATED, ...environment };
+  const child = spawn(program, args, { stdio: "inherit", cwd: directory, env });
   const own = new Set(child.pid === undefined ? [] : [child.pid]);
   const reaper = setInterval(() => reapOrphans(control, own), 5000);
   return new Promise((resolve) => {
@@ -112,6 +128,7 @@ async function main(): Promise<void> {
   const control = linuxHostControl();
   try {
     mountAll(control);
+    delegate();
     const configuration = JSON.parse(readFileSync(CONFIGURATION, "utf8")) as ApplianceConfiguration;
     writeFileSync("/proc/sys/kernel/hostname", configuration.hostname);
     loadDrivers(control);

@@ -17,11 +17,12 @@ const host: CliHost = {
   openStore: () => new ImageStore(),
   // Loaded by the server alone.
   serve: async (options) => {
+    const { stateFolder, cgroup } = options;
     const [{ serveFleet }, { openFleet }] = await Promise.all([
       import("./remote/serve.ts"),
       import("../fleet/fleet-server.ts"),
     ]);
-    return await serveFleet(await openFleet({ stateFolder: options.stateFolder }), options);
+    return await serveFleet(await openFleet({ stateFolder, ...(cgroup === undefined ? {} : { cgroup }) }), options);
   },
 };
 

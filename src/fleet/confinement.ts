@@ -9,6 +9,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { LANDLOCK_FS, type LandlockRule, processDoor } from "../sys/confine.ts";
+import type { Delegation } from "./cgroup-delegation.ts";
 import type { Barrier } from "./contract.ts";
 import { closedTo } from "./host-facts.ts";
 
@@ -63,7 +64,7 @@ function landlockRules(code: readonly string[]): LandlockRule[] {
 }
 
 /** `programs`: the folder of VMs' programs. */
-export function planWalls(programs: string): Walls {
+export function planWalls(programs: string, delegation: Delegation): Walls {
   const code = [programs, ...codePaths()];
   const nodeFlags = [
     "--permission",
@@ -113,7 +114,11 @@ export function planWalls(programs: string): Walls {
   state("node-permissions", true, "no files but isola's code, no processes, no native code");
   state("no-native-calls", true, "the portable engine's process has no FFI");
   state("cpu-affinity", launcher, launcher ? "bound to the processors of its pool" : why);
-  state("cgroup-v2", false, cgroupReason());
+  if ("folder" in delegation) {
+    state("cgroup-v2", true, `a group for each VM below ${delegation.folder}: ${delegation.controllers.join(", ")}`);
+  } else {
+    state("cgroup-v2", false, `${delegation.reason}; isola's own limiter holds budgets`);
+  }
   return {
     barriers,
     launcher,
@@ -131,8 +136,8 @@ export interface Needs {
   readonly callsNatively: boolean;
 }
 
-/** The walls of one VM; the kernel's stand for each. */
-export function wallsFor(walls: Walls, { writesDisks, callsNatively }: Needs): Walls {
+/** The walls of one VM, in the group at `group`; the kernel's stand for each. */
+export function wallsFor(walls: Walls, { writesDisks, callsNatively }: Needs, group?: string): Walls {
   const lost = new Map<Barrier["name"], string>();
   if (writesDisks) lost.set("node-permissions", "off for VMs with disks, since it forbids fsync");
   if (callsNatively) {
@@ -147,14 +152,8 @@ export function wallsFor(walls: Walls, { writesDisks, callsNatively }: Needs): W
     nodeFlags: walls.nodeFlags.filter((flag) => !isLost(flag)),
     barriers: walls.barriers.map((one) => {
       const why = lost.get(one.name);
+      if (one.name === "cgroup-v2" && group !== undefined) return { ...one, detail: `in ${group}` };
       return why === undefined ? one : { ...one, enforced: false, detail: `${why}; the kernel's walls stand` };
     }),
   };
-}
-
-/** Why processor time is held by isola's own limiter alone. */
-function cgroupReason(): string {
-  if (existsSync("/sys/fs/cgroup/cgroup.controllers")) return "not delegated to isola; its own limiter holds budgets";
-  if (existsSync("/sys/fs/cgroup/unified")) return "the host mounts version 1, which is not supported";
-  return "the host has none";
 }

@@ -7,6 +7,7 @@ import type { ProgressListener } from "../images/progress.ts";
 import { keyCodes, namedKey } from "../machine/key-codes.ts";
 import { admitExistence, admitRun, type Capacity } from "./admission.ts";
 import { Catalog, notFound, parseInput } from "./catalog.ts";
+import { type Delegation, takeDelegation } from "./cgroup-delegation.ts";
 import { planWalls, type Walls } from "./confinement.ts";
 import { readConsoleLog } from "./console-log.ts";
 import type {
@@ -39,6 +40,7 @@ import { SAMPLE_MS, Samples } from "./samples.ts";
 import { defaultStateFolder, StateFolder } from "./state-folder.ts";
 import { type Entry, Supervisor } from "./supervisor.ts";
 import { makeVmProgram } from "./vm-program.ts";
+import { VmGroups } from "./vm-group.ts";
 import type { VmRun } from "./vm-run.ts";
 import { VM_FILES } from "./vm-spawn.ts";
 import {
@@ -69,20 +71,37 @@ export interface FleetOptions {
   readonly overcommit?: number;
   /** What all disks may come to hold, in bytes; default: the file system's free space and what they hold, less 5 %. */
   readonly diskBytes?: number;
+  /**
+   * Folder of a control group that is the server's, in which each VM gets one of its own; `none`: none are made.
+   * Default: `$ISOLA_CGROUP`, else the server's own group where that is delegated to it.
+   */
+  readonly cgroup?: string;
 }
 
 /** Opens the state folder, finds the VMs that run, starts those that are to. @throws FleetError `in-use`, `host-failed` */
 export async function openFleet(options: FleetOptions = {}): Promise<Fleet> {
   const folder = await StateFolder.open(options.stateFolder ?? defaultStateFolder());
   try {
+    const delegation = delegated(options.cgroup ?? process.env["ISOLA_CGROUP"]);
     const record = new FleetRecord(folder.record);
-    const fleet = new FleetServer(folder, record, await makeVmProgram(folder.programs), options);
+    const fleet = new FleetServer(folder, record, await makeVmProgram(folder.programs), delegation, options);
     await fleet.open();
     return fleet;
   } catch (error) {
     await folder.close();
     throw error;
   }
+}
+
+/** @throws FleetError `host-failed` where a group was named that is none of the server's */
+function delegated(named: string | undefined): Delegation {
+  const folder = named === "" ? undefined : named;
+  const delegation = takeDelegation(folder);
+  if (folder === undefined || folder === "none" || "folder" in delegation) return delegation;
+  throw new FleetError({
+    code: "host-failed",
+    message: `using the control group ${folder}: ${delegation.reason}; wanted: a folder of cgroup2 that this user may write; name another by --cgroup, or none`,
+  });
 }
 
 class FleetServer implements Fleet {
@@ -106,10 +125,16 @@ class FleetServer implements Fleet {
   #busy = { ms: busyMs(), at: performance.now() };
   #busyPercent = 0;
 
-  constructor(folder: StateFolder, record: FleetRecord, program: string, options: FleetOptions) {
+  constructor(
+    folder: StateFolder,
+    record: FleetRecord,
+    program: string,
+    delegation: Delegation,
+    options: FleetOptions,
+  ) {
     this.#folder = folder;
     this.#record = record;
-    this.#walls = planWalls(folder.programs);
+    this.#walls = planWalls(folder.programs, delegation);
     const { totalBytes } = hostMemory();
     const memoryBytes =
       options.memoryBytes ?? totalBytes - Math.max(HOST_RESERVE_BYTES, totalBytes * HOST_RESERVE_PART);
@@ -133,6 +158,8 @@ class FleetServer implements Fleet {
       engines: this.#engines,
       capacity: this.#capacity,
       catalog: () => this.#catalog,
+      groups: "folder" in delegation ? new VmGroups(delegation, folder.path) : undefined,
+      processors: this.#processors.length,
       emit: (event, entry, actor) => this.#emitVm(event, entry, actor),
     });
     this.#catalog = new Catalog({
@@ -438,6 +465,7 @@ class FleetServer implements Fleet {
       if (entry.run !== undefined) {
         if (spec.cpu.pool !== former.cpu.pool && pool !== undefined) bindProcess(entry.run.pid, pool.processors);
         await entry.run.request({ do: "settings", rebootOnReset: spec.rebootOnReset });
+        this.#supervisor.share(entry);
         this.#schedule();
       }
       this.#emitVm(
@@ -538,8 +566,11 @@ class FleetServer implements Fleet {
   }
 
   #rebind(pool: CpuPool): void {
-    for (const { record, run } of this.#supervisor.entries) {
-      if (run !== undefined && record.spec.cpu.pool === pool.name) bindProcess(run.pid, pool.processors);
+    for (const entry of this.#supervisor.entries) {
+      const { record, run } = entry;
+      if (run === undefined || record.spec.cpu.pool !== pool.name) continue;
+      bindProcess(run.pid, pool.processors);
+      this.#supervisor.share(entry);
     }
     this.#schedule();
   }

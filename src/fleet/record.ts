@@ -21,6 +21,8 @@ export interface RunRecord {
   readonly engine: "wasm" | "kvm";
   readonly started: string;
   readonly confinement: readonly Barrier[];
+  /** Folder of the process's control group, where it has one. */
+  readonly group?: string;
 }
 
 export interface VmRecord {

@@ -23,7 +23,8 @@ import { GOOD_RUN_MS, isFailure, restartDelay } from "./restart-policy.ts";
 import { Samples } from "./samples.ts";
 import type { StateFolder } from "./state-folder.ts";
 import { savedProcessor } from "./saved-file.ts";
-import { readExit, VmRun } from "./vm-run.ts";
+import { groupCpu, type VmGroup, type VmGroups } from "./vm-group.ts";
+import { groupOf, readExit, VmRun } from "./vm-run.ts";
 import { spawnVm, VM_FILES } from "./vm-spawn.ts";
 import { PERCENT_PER_PROCESSOR } from "./vm-spec.ts";
 
@@ -55,6 +56,10 @@ export interface SupervisorPlace {
   readonly engines: HostEngines;
   readonly capacity: Capacity;
   readonly catalog: () => Catalog;
+  /** Undefined where the host has no control groups for VMs. */
+  readonly groups: VmGroups | undefined;
+  /** How many processors the host has for VMs. */
+  readonly processors: number;
   emit(event: Pick<FleetEvent, "kind" | "message"> & { data?: FleetEvent["data"] }, entry: Entry, actor?: string): void;
 }
 
@@ -155,15 +160,17 @@ export class Supervisor {
   }
 
   async #launch(entry: Entry, planned: RunRecord, progress: ProgressListener): Promise<void> {
-    const { folder, images, catalog } = this.#place;
+    const { folder, images, catalog, groups } = this.#place;
     const { id, number, spec } = entry.record;
+    let group: VmGroup | undefined;
     try {
       const boot = await bootFiles(spec, images, progress);
       const engine = await this.#engineOf(entry, planned.engine);
       const writesDisks = spec.disks.some((disk) => !disk.readonly);
-      const walls = wallsFor(this.#place.walls, { writesDisks, callsNatively: engine === "kvm" });
       progress({ step: "starting the VM's process" });
       this.#checkCancelled(entry);
+      group = groups?.make(id, spec);
+      const walls = wallsFor(this.#place.walls, { writesDisks, callsNatively: engine === "kvm" }, group?.path);
       const home = folder.vm(id);
       rmSync(join(home, VM_FILES.socket), { force: true });
       const pool = catalog().pool(spec.cpu.pool);
@@ -182,11 +189,13 @@ export class Supervisor {
         budget: capPercent === null ? null : capPercent / PERCENT_PER_PROCESSOR,
         restore: folder.isSaved(id),
         program: this.#place.program,
+        group,
       });
       if (this.#closed) spawned.child.kill("SIGKILL");
       this.#checkCancelled(entry);
       const { pid, pidStart } = spawned;
-      const run: RunRecord = { ...planned, engine, confinement: walls.barriers, pid, pidStart };
+      const held = group === undefined ? {} : { group: group.path };
+      const run: RunRecord = { ...planned, engine, confinement: walls.barriers, pid, pidStart, ...held };
       // Recorded first: from the word on, the process lives without this server.
       this.change(entry, { run });
       spawned.go();
@@ -194,6 +203,7 @@ export class Supervisor {
     } catch (cause) {
       // What was recorded tells the next server of a start that came to nothing.
       if (this.#closed) throw cause;
+      void group?.remove();
       const message = cause instanceof Error ? cause.message : String(cause);
       const time = new Date().toISOString();
       if (entry.cancelled === undefined) {
@@ -205,6 +215,7 @@ export class Supervisor {
     }
     progress({ step: "loading the kernel" });
     await entry.run?.ready();
+    this.share(entry);
     // It has gone on with it, and its disks with it.
     folder.dropSaved(id);
   }
@@ -263,6 +274,8 @@ export class Supervisor {
     const exit = this.#kept(entry, told);
     const { record } = entry;
     const { spec, wanted, run } = record;
+    // Its process is gone; what that had started, if anything, goes too.
+    if (run !== null) void groupOf(run)?.remove();
     const ranMs = run === null ? 0 : Date.now() - new Date(run.started).getTime();
     const restarts = ranMs >= GOOD_RUN_MS ? 0 : record.restarts;
     const delay = restartDelay(spec, exit, wanted, restarts);
@@ -366,6 +379,12 @@ export class Supervisor {
     if (command === "reset") this.#place.emit({ kind: "vm.reset", message: `${record.name} was reset` }, entry);
   }
 
+  /** Brings what the VM's control group grants to what its spec says now. */
+  share({ record, run }: Entry): void {
+    const { catalog, processors } = this.#place;
+    run?.group?.share(groupCpu(record.spec, catalog().pool(record.spec.cpu.pool), processors));
+  }
+
   /** Saves a VM's state and ends it; where that fails the VM goes on. @throws FleetError */
   async save(entry: Entry): Promise<void> {
     const { record, run } = entry;
@@ -391,13 +410,14 @@ export class Supervisor {
 
   /** Brings record and reality together after whatever ended the last server, and starts what is to be started. */
   async reconcile(): Promise<void> {
-    const { record, folder } = this.#place;
+    const { record, folder, groups } = this.#place;
     for (const { id } of record.vms(true)) {
       await folder.remove(id);
       record.removeVm(id);
     }
     const vms = record.vms();
     await folder.sweep(new Set(vms.map(({ id }) => id)));
+    await groups?.sweep(new Set(vms.flatMap(({ run }) => run?.group ?? [])));
     for (const vm of vms) {
       const entry = this.add(vm);
       if (vm.state === "removing") await this.remove(entry);
@@ -422,7 +442,7 @@ export class Supervisor {
       });
       if (!stopping)
         void found.ready().then(
-          () => this.#place.folder.dropSaved(entry.record.id),
+          () => this.#foundRunning(entry),
           () => undefined,
         );
       const followed = stopping ? entry.starting.then(() => this.#finishStop(found, STOP_AGAIN_MS)) : entry.starting;
@@ -435,6 +455,12 @@ export class Supervisor {
         ? { kind: "start-failed", message: "the server ended while it started the VM", time }
         : readExit(home, run);
     this.#ended(entry, exit);
+  }
+
+  /** The last server may have gone before it did this. */
+  #foundRunning(entry: Entry): void {
+    this.#place.folder.dropSaved(entry.record.id);
+    this.share(entry);
   }
 
   /** Starts soon, beside others; a failure is in the VM's state. */

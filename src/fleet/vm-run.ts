@@ -14,6 +14,7 @@ import { FleetError } from "./fleet-error.ts";
 import { bootId, isAlive } from "./host-facts.ts";
 import type { RunRecord } from "./record.ts";
 import { VmControl } from "./vm-control.ts";
+import { VmGroup } from "./vm-group.ts";
 import { lastError, VM_FILES } from "./vm-spawn.ts";
 
 /** How long a process that was found is asked to answer, in ms. */
@@ -180,9 +181,15 @@ export class VmRun {
     return await VmControl.open(join(this.#options.folder, VM_FILES.socket), this.name, this.#options.run.secret);
   }
 
+  /** Its control group; undefined where it has none. */
+  get group(): VmGroup | undefined {
+    return groupOf(this.#options.run);
+  }
+
   /** Ends the process at once; harmless where it has gone. */
   destroy(): void {
     if (!this.alive) return;
+    this.group?.kill();
     try {
       process.kill(this.pid, "SIGKILL");
     } catch {
@@ -220,6 +227,9 @@ export class VmRun {
   }
 }
 
+export const groupOf = ({ group }: RunRecord): VmGroup | undefined =>
+  group === undefined ? undefined : new VmGroup(group);
+
 /** Why the VM of a process that is gone ended: what it left behind, or that it could not leave anything. */
 export function readExit(folder: string, run: RunRecord, signal?: string): VmExit {
   const time = new Date().toISOString();
@@ -228,7 +238,8 @@ export function readExit(folder: string, run: RunRecord, signal?: string): VmExi
     return exitReportSchema.parse(JSON.parse(readFileSync(join(folder, VM_FILES.exit), "utf8")));
   } catch {
     const last = lastError(folder);
-    const how = signal === undefined ? "ended without a word" : `was ended by ${signal}`;
+    const byHand = signal === undefined ? "ended without a word" : `was ended by ${signal}`;
+    const how = groupOf(run)?.outOfMemory() ?? byHand;
     return { kind: "process-lost", message: `the VM's process ${how}${last === "" ? "" : `: ${last}`}`, time };
   }
 }

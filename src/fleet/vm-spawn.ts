@@ -12,6 +12,7 @@ import { FIRST_FILE_FD, type LaunchConfig, LISTEN_FD, type VmProcessConfig } fro
 import { KVM_PATH } from "../cpu/kvm/kvm.ts";
 import { FleetError } from "./fleet-error.ts";
 import type { BootFiles } from "./boot-files.ts";
+import type { VmGroup } from "./vm-group.ts";
 import type { VmSpec } from "./vm-spec.ts";
 
 /** Names in a VM's folder. */
@@ -57,6 +58,8 @@ export interface SpawnOptions {
   readonly restore: boolean;
   /** Folder of the VM's program; see vm-program.ts. */
   readonly program: string;
+  /** Its control group; undefined where the host has none for VMs. */
+  readonly group: VmGroup | undefined;
 }
 
 export interface Spawned {
@@ -150,10 +153,14 @@ export async function spawnVm(options: SpawnOptions): Promise<Spawned> {
     for (const pipe of [launchPipe, configPipe]) pipe?.on("error", () => undefined);
     child.unref();
     const pidStart = await startTime(pid);
-    await lockDisks(options, pid, pidStart).catch((error: unknown) => {
+    try {
+      // It waits for the word: nothing of the VM's has run yet.
+      options.group?.admit(pid);
+      await lockDisks(options, pid, pidStart);
+    } catch (error) {
       child.kill("SIGKILL");
       throw error;
-    });
+    }
     return {
       child,
       pid,

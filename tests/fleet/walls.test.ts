@@ -76,7 +76,7 @@ const connect = (name, where) => new Promise((resolve) => {
 
 /** Runs `script` as the launcher runs a VM's program: with the walls of this host, but with all of Node and FFI. */
 async function behindWalls(folder: string, home: string, script: string): Promise<Record<string, string>> {
-  const walls = planWalls(join(folder, "programs"));
+  const walls = planWalls(join(folder, "programs"), { reason: "the test makes none" });
   assert.ok(walls.launcher && (walls.landlock !== null || walls.uid(NUMBER) !== null), "this host has no walls");
   const config: LaunchConfig = {
     listenPath: join(home, VM_FILES.socket),

@@ -178,7 +178,7 @@ function walls({ confinement, engines }: HostInventory): Finding[] {
 const MEND_WALL: Readonly<Partial<Record<HostInventory["confinement"][number]["name"], string>>> = {
   landlock: "use a kernel of 5.13 or later, with landlock in /sys/kernel/security/lsm",
   "own-uid": "run the server as root: it then gives each VM a user of its own",
-  "cgroup-v2": "run it under systemd with Delegate=yes; shares are enforced in the VMs in any case",
+  "cgroup-v2": "run it under systemd with Delegate=yes, or name a group of its own by isola up --cgroup; see README.md",
   "cpu-affinity": "let the server use the processors of the pool",
 };
 

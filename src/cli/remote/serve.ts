@@ -14,6 +14,8 @@ export interface ServeOptions {
   readonly stateFolder: string;
   readonly socketPath: string;
   readonly tcp?: TcpAddress;
+  /** A control group for VMs; see FleetOptions. */
+  readonly cgroup?: string;
   readonly version: string;
   /** A line about what nobody asked for and somebody should know. */
   readonly log: (line: string) => void;

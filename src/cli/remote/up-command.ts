@@ -42,6 +42,7 @@ export interface UpFlags {
   readonly detach?: boolean;
   readonly listen?: string;
   readonly state?: string;
+  readonly cgroup?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly json?: boolean;
@@ -167,6 +168,7 @@ async function detach(remote: Remote, stateFolder: string, flags: UpFlags): Prom
   const log = openSync(logPath, "a", 0o600);
   const options = [
     ...(flags.listen === undefined ? [] : ["--listen", flags.listen]),
+    ...(flags.cgroup === undefined ? [] : ["--cgroup", flags.cgroup]),
     ...(flags.tlsCert === undefined ? [] : ["--tls-cert", flags.tlsCert]),
     ...(flags.tlsKey === undefined ? [] : ["--tls-key", flags.tlsKey]),
   ];
@@ -219,6 +221,7 @@ async function serveHere(
     const server = await host.serve({
       ...where,
       ...(tcp === undefined ? {} : { tcp }),
+      ...(flags.cgroup === undefined ? {} : { cgroup: flags.cgroup }),
       version: host.version,
       log: (line) => remote.note(line),
       shutDown: () => end(EXIT_STATUS.ok.status),
@@ -332,6 +335,10 @@ export function addUpCommands(parent: Command, host: CliHost, define: Define, do
     .option(
       "--state <FOLDER>",
       "where the server keeps its state (default: $ISOLA_STATE, else ~/.local/state/isola; /var/lib/isola for root)",
+    )
+    .option(
+      "--cgroup <FOLDER>",
+      "a control group for the VMs, or none (default: $ISOLA_CGROUP, else the server's own where it is delegated)",
     )
     .option("--json", "as JSON")
     .addOption(new Option("--background").hideHelp())
