@@ -107,7 +107,7 @@ function take(folder: string, own: string, view: CgroupView): Delegation {
   const controllers = WANTED.filter((name) => given.includes(name));
   if (controllers.length === 0) {
     return {
-      reason: `${folder} is given none of ${WANTED.join(", ")}; of version 1, which may have them, none is used`,
+      reason: `${folder} is given none of ${WANTED.join(", ")} (those of version 1 are not used)`,
     };
   }
   mayMoveTo(folder, own);

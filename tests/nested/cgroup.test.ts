@@ -79,9 +79,8 @@ test("each VM is in a group with its limits, on both engines; a new server finds
   // isola holds the guest to its cap; what V8 compiled while it began is paid back first.
   await eventually("the cap", async () => (await usedPercent(capped, 2)) <= cap + ROUNDING_PERCENT);
   assert.ok((await usedPercent(capped, 10)) <= cap + ROUNDING_PERCENT);
-  console.log(
-    `memory at its most: ${["capped", "other"].map((_, i) => read([capped, other][i] ?? "", "memory.peak"))}`,
-  );
+  const peaks = [capped, other].map((group) => read(group, "memory.peak"));
+  console.log(`memory at its most: ${peaks.join(", ")} bytes`);
 
   await fleet.update("capped", { cpu: { capPercent: 50, shares: 2048 } });
   assert.deepEqual([read(capped, "cpu.max"), read(capped, "cpu.weight")], ["55000 100000", "200"]);

@@ -318,7 +318,8 @@ Examples:
   isola up                              in the foreground; Ctrl-C ends the server, the VMs go on
   isola up -d --no-demo                 in the background, with what it had before
   isola up --listen 0.0.0.0:7070 --tls-cert cert.pem --tls-key key.pem
-  isola up --listen none                by its Unix socket only`;
+  isola up --listen none                by its Unix socket only
+  isola up --cgroup /sys/fs/cgroup/isola  a control group for each VM below this one, which is the server's`;
 
 export function addUpCommands(parent: Command, host: CliHost, define: Define, done: (outcome: Outcome) => void): void {
   parent
