@@ -6,7 +6,8 @@
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -17,6 +18,7 @@ import { RequestMetrics } from "../../src/api/server/metrics.ts";
 import { startServer } from "../../src/api/server/server.ts";
 import { planWalls } from "../../src/fleet/confinement.ts";
 import { CONFIG_FD, LAUNCH_FD, type LaunchConfig } from "../../src/fleet/control-protocol.ts";
+import { openFleet } from "../../src/fleet/fleet-server.ts";
 import { diskPath, VM_FILES } from "../../src/fleet/vm-spawn.ts";
 import { processDoor } from "../../src/sys/confine.ts";
 import { idleKernel } from "../long/fleet/idle-kernel.ts";
@@ -106,6 +108,18 @@ function outside(script: string): Record<string, string> {
   assert.notEqual(stdout, "", stderr);
   return JSON.parse(stdout) as Record<string, string>;
 }
+
+test("a control group that was named and is none ends the server's start, and lets go of its folder", async () => {
+  const stateFolder = mkdtempSync(join(tmpdir(), "isola-walls-"));
+  const cgroup = join(stateFolder, "no-group");
+  const message = `using the control group ${cgroup}: ${cgroup} is no control group; wanted: a folder of cgroup2 that this user may write; name another by --cgroup, or none`;
+  await assert.rejects(openFleet({ stateFolder, cgroup }), { code: "host-failed", message });
+  const fleet = await openFleet({ stateFolder, cgroup: "none" });
+  const { confinement } = await fleet.host();
+  assert.match(confinement.find(({ name }) => name === "cgroup-v2")?.detail ?? "", /^switched off by --cgroup none; /);
+  await fleet.close();
+  rmSync(stateFolder, { recursive: true });
+});
 
 test("hostile native code in a VM's process reaches no other VM and nothing of the server", async () => {
   await using place = await testFleet();
