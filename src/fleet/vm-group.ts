@@ -28,7 +28,7 @@ const MEMORY_SLACK_BYTES = 256 * 2 ** 20;
 /** Threads: those of Node and V8, and a few for each virtual processor. */
 const PROGRAM_THREADS = 64;
 const THREADS_PER_CPU = 4;
-const REMOVE_TRIES = 40;
+const REMOVE_TRIES = 200;
 const REMOVE_AGAIN_MS = 50;
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;

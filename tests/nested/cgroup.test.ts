@@ -90,6 +90,7 @@ test("each VM is in a group with its limits, on both engines; a new server finds
   const next = await place.reopen();
   assert.deepEqual(groupsIn(dirname(capped)).sort(), [capped, other].sort());
   assert.equal(groupOf(await next.inspect("capped")), capped);
+  await eventually("its answer", async () => (await next.inspect("other")).responsive);
   await next.update("other", { cpu: { capPercent: 10 } });
   assert.equal(read(other, "cpu.max"), "11000 100000");
 
@@ -101,8 +102,8 @@ test("each VM is in a group with its limits, on both engines; a new server finds
 
 test("a VM's process beyond its memory dies alone, and it is told why", async () => {
   await using place = await testFleet();
-  const greedy = await make(place, "greedy", idle, { engine: "wasm" });
-  await make(place, "neighbour", idle, { engine: "wasm" });
+  const greedy = await make(place, "greedy", idle, { engine: "kvm" });
+  await make(place, "neighbour", idle, { engine: "kvm" });
   const { fleet } = place;
   const { pid } = await fleet.inspect("neighbour");
   // Less than it holds already: the kernel finds nothing to take back.
@@ -131,8 +132,8 @@ test("native code that keeps to nothing is held: processor time, memory, threads
   const spinner = run(`require("node:child_process").spawn(process.execPath, ["-e", "for(;;);"], { detached: true });
     for (;;);`);
   const cpu = groupCpu(spec, undefined, 1);
-  spinner.group.share(cpu);
   await eventually("two processes", async () => read(spinner.group.path, "cgroup.procs").split("\n").length === 2, 300);
+  spinner.group.share(cpu);
   const used = await usedPercent(spinner.group.path, 10);
   assert.ok(used <= (cpu.ceilingPercent ?? 0) + ROUNDING_PERCENT, `it used ${used} % of a processor`);
   assert.ok(stat(spinner.group.path, "nr_throttled") > 0);
@@ -169,7 +170,7 @@ test("a server in a group that carries systemd's mark moves itself to a leaf; wi
     // As a server does that is started again where this one is.
     assert.deepEqual(takeDelegation(undefined), { folder: service, controllers: ["cpu", "memory", "pids"] });
     await using place = await testFleet({ cgroup: service });
-    const group = await make(place, "one", idle, { engine: "wasm" });
+    const group = await make(place, "one", idle, { engine: "kvm" });
     assert.ok(group.startsWith(`${service}/isola-`));
     await place.fleet.kill("one");
     await eventually("the end of its group", async () => groupsIn(service).length === 0);
