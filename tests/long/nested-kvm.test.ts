@@ -57,3 +57,12 @@ test("ten guests of two processors, one after the other, boot and work on both",
     seconds: 1800,
   });
 });
+
+test("VMs are held by control groups of their own, which hold hostile processes too and leave nothing behind", async () => {
+  await nestedPasses({
+    command: [...NESTED_TEST, "tests/nested/cgroup.test.js"],
+    images: [],
+    processors: 2,
+    seconds: 1800,
+  });
+});
