@@ -31,13 +31,18 @@ function* qemuFiles(): Generator<ImageFileEntry> {
   }
 }
 
+/** The bench itself, and what it imports of the tests besides what every nested host has. */
+export function* benchFiles(root: string): Generator<ImageFileEntry> {
+  for (const folder of ["bench", "tests/fuzz", "tests/peers"]) yield* sourceFiles(root, folder);
+}
+
 /** The report of the bench there. @throws IsolaError `bench-nested` */
 export async function measureNested(root: string, { rounds }: BenchOptions): Promise<string> {
   const words = ["--engine", "kvm", "--only", "boot,resident,idle", "--timeout", String(BOOT_SECONDS)];
   const { status, console } = await runNested({
     command: ["bench/main.js", ...words, "--rounds", String(rounds)],
     images: ["debian"],
-    files: [...qemuFiles(), ...["bench", "tests/fuzz"].flatMap((folder) => [...sourceFiles(root, folder)])],
+    files: [...qemuFiles(), ...benchFiles(root)],
     processors: 2,
     seconds: REST_SECONDS + 2 * rounds * BOOT_SECONDS,
   });

@@ -19,7 +19,7 @@ import {
 } from "../isa/cpu-models.ts";
 import { linuxSys } from "../sys/linux.ts";
 import { KvmMachine } from "./kvm-machine.ts";
-import { workerThread } from "./worker-thread.ts";
+import { processMicros, workerThread } from "./worker-thread.ts";
 
 /** What a worker needs besides to run its vCPU. */
 export interface KvmThreadStart extends VcpuThreadStart {
@@ -87,6 +87,7 @@ class KvmEngine implements VmEngine {
   readonly outside: KvmMachine;
   readonly model: CpuModel;
   readonly tscHz: number;
+  readonly usedMicros = processMicros;
   readonly #kvm: Kvm;
   readonly #vm: KvmVm;
   /** Held, so that it outlives the VM. */

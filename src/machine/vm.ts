@@ -7,6 +7,7 @@ import { EFER_LME, IA32_EFER } from "../isa/msrs.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
 import { acpiTables, RESERVED_RANGES } from "./acpi.ts";
 import { Board, type BoardConfig } from "./board.ts";
+import { BudgetWatch } from "./budget-watch.ts";
 import type { Decompress } from "./boot/bzimage.ts";
 import { loadKernel } from "./boot/load-kernel.ts";
 import { clockOrigin, HostClock, stoppedClock } from "./clock.ts";
@@ -53,6 +54,11 @@ export interface VmEngine {
    */
   readonly outside?: OutsideMachine;
   createThread(cpu: number): VcpuThread;
+  /**
+   * µs of processor time that the VM has used. With it, guests that stay in the engine for as long as they like are
+   * brought out where their budget may be used up.
+   */
+  usedMicros?(): number;
   /** Makes every vCPU leave guest code, so that its thread looks at what is wanted of it. */
   kick(): void;
   /** Frees what the engine holds, after its threads are gone. */
@@ -86,7 +92,6 @@ interface Machine {
 }
 
 const STOP_PATIENCE_MS = 1000;
-const BUDGET_LOOK_MS = 5;
 /** A budget beyond is the same as none; it keeps the control word within 31 bits. */
 const MOST_PROCESSORS = 2000;
 
@@ -122,7 +127,7 @@ export class VirtualMachine implements Vm {
   #throttledMicros = 0;
   /** How often it was paused; numbers the pauses. */
   #pauses = 0;
-  #budgetTimer: ReturnType<typeof setInterval> | undefined;
+  #budgetTimer: ReturnType<typeof setTimeout> | undefined;
   #stopTimer: ReturnType<typeof setTimeout> | undefined;
   #output: (bytes: Uint8Array) => void | Promise<void> = () => {};
   #inputSpace: () => void = () => {};
@@ -352,14 +357,20 @@ export class VirtualMachine implements Vm {
   }
 
   setCpuBudget(processors: number): void {
-    const { outside } = this.#engine ?? {};
-    clearInterval(this.#budgetTimer);
-    // A guest that never leaves the engine by itself is brought out, so that what it used is looked at.
-    if (outside !== undefined && processors !== Infinity) {
-      this.#budgetTimer = setInterval(() => this.#engine?.kick(), BUDGET_LOOK_MS).unref();
+    clearTimeout(this.#budgetTimer);
+    const usedMicros = this.#engine?.usedMicros;
+    if (usedMicros !== undefined && processors !== Infinity) {
+      const meter = { now: () => performance.now(), usedMicros };
+      this.#watchBudget(new BudgetWatch(processors, meter, () => this.#engine?.kick()));
     }
     const millionths = Math.round(Math.min(processors, MOST_PROCESSORS) * 1e6);
     this.#signal(CONTROL.budget, processors === Infinity ? 0 : Math.max(1, millionths));
+  }
+
+  #watchBudget(watch: BudgetWatch): void {
+    if (this.#ended) return;
+    this.#budgetTimer = setTimeout(() => this.#watchBudget(watch), watch.look());
+    this.#budgetTimer.unref();
   }
 
   /** Sets a control word and brings the vCPUs' threads to look at it, wherever they are. */
@@ -435,7 +446,7 @@ export class VirtualMachine implements Vm {
     if (this.#ended) return;
     this.#ended = true;
     clearTimeout(this.#stopTimer);
-    clearInterval(this.#budgetTimer);
+    clearTimeout(this.#budgetTimer);
     this.#signal(CONTROL.stop, 1);
     try {
       this.#virtio?.hold();

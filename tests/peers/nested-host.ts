@@ -82,10 +82,14 @@ async function* cacheFiles({ images, cachedFiles = [] }: NestedRun): AsyncGenera
   }
 }
 
+/** Tests, and what they are made of, that every such host has. */
+export function* testFiles(root: string): Generator<ImageFileEntry> {
+  for (const name of ["guests", "nested", "kvm", "fleet"]) yield* sourceFiles(root, `tests/${name}`, () => true);
+}
+
 export async function runNested(run: NestedRun): Promise<NestedResult> {
   const kernel = await kernelFiles();
-  const folders = ["guests", "nested", "kvm", "fleet"];
-  const files: ImageFileEntry[] = folders.flatMap((name) => [...sourceFiles(ROOT, `tests/${name}`, () => true)]);
+  const files: ImageFileEntry[] = [...testFiles(ROOT)];
   for await (const file of cacheFiles(run)) files.push(file);
   files.push(...(run.files ?? []));
   const initramfs = buildAppliance({

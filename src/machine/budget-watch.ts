@@ -1,0 +1,52 @@
+/**
+ * Looks at what a VM uses whose guest need not leave its engine by itself, and brings it out where its budget of
+ * processor time may be used up, so that its thread looks too (cpu-limiter.ts). A guest that idles is left alone: each
+ * time it is brought out costs it more than it uses.
+ */
+
+/** Shortest and longest time between two looks at a VM that is near its budget, in ms. */
+const SHORTEST_MS = 5;
+const LONGEST_MS = 50;
+/** Processor time that a look may stand for, in ms of the budget: a small budget is looked at less often. */
+const LOOK_COST_MS = 0.5;
+/** What part of its budget a VM uses at the least that is near it. */
+const NEAR = 0.75;
+
+export interface BudgetMeter {
+  /** Host time in ms, monotonic. */
+  now(): number;
+  /** µs of processor time that the VM has used so far. */
+  usedMicros(): number;
+}
+
+export class BudgetWatch {
+  readonly #meter: BudgetMeter;
+  readonly #kick: () => void;
+  readonly #processors: number;
+  #sinceMs: number;
+  #sinceUsed: number;
+  #near = false;
+
+  /** `processors` is the budget; `kick` brings the guest out. */
+  constructor(processors: number, meter: BudgetMeter, kick: () => void) {
+    this.#processors = processors;
+    this.#meter = meter;
+    this.#kick = kick;
+    this.#sinceMs = meter.now();
+    this.#sinceUsed = meter.usedMicros();
+  }
+
+  /** Kicks where that is due; result: ms until it is to be called again. */
+  look(): number {
+    const elapsed = this.#meter.now() - this.#sinceMs;
+    if (elapsed >= LONGEST_MS) {
+      // Over the longest time between looks, since one that is held to its budget runs and sleeps by turns.
+      const used = this.#meter.usedMicros();
+      this.#near = used - this.#sinceUsed > NEAR * this.#processors * elapsed * 1000;
+      [this.#sinceMs, this.#sinceUsed] = [this.#sinceMs + elapsed, used];
+    }
+    if (!this.#near) return LONGEST_MS;
+    this.#kick();
+    return Math.min(Math.max(LOOK_COST_MS / this.#processors, SHORTEST_MS), LONGEST_MS);
+  }
+}
