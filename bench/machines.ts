@@ -12,7 +12,7 @@ import type { BenchOptions } from "./options.ts";
 
 export const MEMORY_MIB = 256;
 const QEMU = "qemu-system-x86_64";
-const ISOLA_GUEST = fileURLToPath(new URL("isola-guest.ts", import.meta.url));
+const ISOLA_GUEST = fileURLToPath(new URL("./isola-guest.ts", import.meta.url));
 
 /**
  * The nearest that TCG has to isola's processor: Nehalem is x86-64-v2, and isola's identity, an in-order Atom, makes

@@ -10,7 +10,7 @@ import { testFiles } from "../peers/nested-host.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-test("every file that the bench imports, directly or not, is in the image", () => {
+test("every file that the bench imports or starts, directly or not, is in the image", () => {
   const all = [...packageFiles(ROOT), ...sourceFiles(ROOT, "src"), ...testFiles(ROOT), ...benchFiles(ROOT)];
   const image = new Map(all.map(({ path, contents }) => [path, contents]));
   const missing: string[] = [];
@@ -22,10 +22,11 @@ test("every file that the bench imports, directly or not, is in the image", () =
     const contents = image.get(path);
     if (contents === undefined) missing.push(path);
     else if (path.endsWith(".js")) {
-      for (const [, wanted = ""] of Buffer.from(contents)
-        .toString()
-        .matchAll(/^(?:import|export|\}) .*from "(\.[^"]+)"/gm)) {
-        pending.push(posix.join(posix.dirname(path), wanted));
+      const text = Buffer.from(contents).toString();
+      for (const [, imported, started] of text.matchAll(
+        /^(?:import|export|\}) .*from "(\.[^"]+)"|new URL\("([^"]+\.[jt]s)"/gm,
+      )) {
+        pending.push(posix.join(posix.dirname(path), imported ?? started ?? ""));
       }
     }
   }
