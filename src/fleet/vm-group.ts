@@ -21,8 +21,8 @@ const LEAST_QUOTA_MICROS = 1000;
 /** The kernel's ceiling over what isola holds a VM to: the two never contend, and a hostile process gets no more. */
 const CEILING_PART = 1.1;
 /**
- * Beyond what admission counts: boot files while they are loaded, code while it is compiled, the page cache of disks. So
- * much a guest's process takes at its worst, doubled.
+ * Beyond what admission counts, which is a VM at rest: boot files while they are loaded, code while it is compiled, the
+ * page cache of disks. A Debian of 96 MiB takes 70 MiB of it while it boots; a limit that is met by accident ends the VM.
  */
 const MEMORY_SLACK_BYTES = 256 * 2 ** 20;
 /** Threads: those of Node and V8, and a few for each virtual processor. */
