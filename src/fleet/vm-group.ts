@@ -138,14 +138,11 @@ export class VmGroup {
 /** The groups of one server's VMs: in a folder of their own, so that several servers may share a delegation. */
 export class VmGroups {
   readonly folder: string;
-  /** For a person. */
-  readonly detail: string;
 
   /** @throws Node's error */
   constructor({ folder, controllers }: Exclude<Delegation, { reason: string }>, stateFolder: string) {
     const server = createHash("sha256").update(stateFolder).digest("hex").slice(0, 12);
     this.folder = join(folder, `isola-${server}`);
-    this.detail = `a group for each VM in ${this.folder}: ${controllers.join(", ")}`;
     mkdirSync(this.folder, { recursive: true });
     writeFileSync(join(this.folder, "cgroup.subtree_control"), controllers.map((name) => `+${name}`).join(" "));
   }
