@@ -154,7 +154,7 @@ export const LONG_JOBS: readonly LongJob[] = [
   {
     name: "nested-kvm",
     about:
-      "32-bit guests, GNU Mach, Memtest86+, two and sixteen processors, moves, two guests of a server on KVM, in a host that QEMU emulates",
+      "32-bit guests, GNU Mach, Memtest86+, two and sixteen processors, moves, two guests of a server on KVM, control groups, in a host that QEMU emulates",
     target: 1,
     chunk: 1,
     slice: 0,
