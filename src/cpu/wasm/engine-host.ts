@@ -41,6 +41,8 @@ export interface EngineHost extends VcpuHost {
   /** Must be called after CPL, CS/SS attributes, CR0, CR4, EFER or RFLAGS.AC/TF/VM changed: recomputes the derived
    * state (decodeContext, tlbBase, jumpContext). */
   viewChanged(): void;
+  /** The same where 64-bit code goes on as 64-bit code, and of all these only CPL and flags changed: quicker. */
+  privilegeChanged(): void;
   /** Asks the run loop to return after the present instruction: HLT, shutdown. */
   requestExit(reason: "halt" | "shutdown"): void;
 }

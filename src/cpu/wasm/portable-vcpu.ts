@@ -532,6 +532,7 @@ export class PortableVcpu implements Vcpu {
       },
       forgetCode: () => this.#traces.clear(),
       viewChanged: () => this.#viewChanged(),
+      privilegeChanged: () => this.#privilegeChanged(),
       requestExit: (reason) => {
         this.#exit = reason;
         this.#setWord(STATE.attention, 1);
@@ -553,6 +554,18 @@ export class PortableVcpu implements Vcpu {
     if (!withPointers) this.#system.loadDirectoryPointers();
     this.#viewChanged();
     this.#traces.clear();
+  }
+
+  /** Most ways into a kernel and out of it: where nothing is stepped, watched or checked, only rights change. */
+  #privilegeChanged(): void {
+    const flags = this.#word(STATE.flagsSystem);
+    if (this.#word(STATE.decodeContext) !== DECODE.long || (flags & (TF | AC)) !== 0) {
+      this.#viewChanged();
+      return;
+    }
+    const user = this.#word(STATE.cpl) === 3;
+    this.#setWord(STATE.tlbBase, TLB.base + (user ? 2 : 0) * TLB.viewBytes);
+    this.#setJumpContext();
   }
 
   /** Recomputes what follows from CPL, CS, SS, control registers and flags. */

@@ -149,7 +149,8 @@ export class ExceptionUnit {
     stack.commit();
     view.setHalves(STATE.rip, targetLow, targetHigh);
     view.systemFlags &= type === 14 ? ~(TF | NT | RF | VM | IF) : ~(TF | NT | RF | VM);
-    if (newCpl !== cpl || !was64 || (flags & TF) !== 0) host.viewChanged();
+    if (!was64) host.viewChanged();
+    else if (newCpl !== cpl || (flags & TF) !== 0) host.privilegeChanged();
   }
 
   #stackFromTss(offset: number, newCpl: number, ext: number): void {

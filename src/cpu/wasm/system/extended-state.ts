@@ -95,17 +95,23 @@ export class ExtendedState {
     const headerHigh = this.#memory.high;
     this.#view.saveFx(this.#area);
     if (!wide) this.#narrowPointers();
+    if ((mask & (X87 | SSE)) === (X87 | SSE)) this.#write(address, 0, XMM_AREA.offset + XMM_AREA.bytes);
+    else this.#saveParts(address, mask);
+    if ((mask & AVX) !== 0) {
+      this.#area.set(this.#view.bytes.subarray(YMM_HIGH, YMM_HIGH + YMM_AREA.bytes), YMM_AREA.offset);
+      this.#write(address, YMM_AREA.offset, YMM_AREA.offset + YMM_AREA.bytes);
+    }
+    this.#memory.store64(low, high, header, headerHigh, false);
+  }
+
+  /** Legacy parts of an area that lacks one of x87 and SSE. MXCSR goes with SSE and AVX. */
+  #saveParts(address: bigint, mask: number): void {
     if ((mask & X87) !== 0) {
       this.#write(address, 0, MXCSR);
       this.#write(address, 32, XMM_AREA.offset);
     }
     if ((mask & (SSE | AVX)) !== 0) this.#write(address, MXCSR, 32);
     if ((mask & SSE) !== 0) this.#write(address, XMM_AREA.offset, XMM_AREA.offset + XMM_AREA.bytes);
-    if ((mask & AVX) !== 0) {
-      this.#area.set(this.#view.bytes.subarray(YMM_HIGH, YMM_HIGH + YMM_AREA.bytes), YMM_AREA.offset);
-      this.#write(address, YMM_AREA.offset, YMM_AREA.offset + YMM_AREA.bytes);
-    }
-    this.#memory.store64(low, high, header, headerHigh, false);
   }
 
   xrstor(address: bigint, requested: bigint, wide: boolean, form: number): void {
@@ -122,7 +128,8 @@ export class ExtendedState {
     const mxcsr = this.#words.getUint32(MXCSR, true);
     if ((mask & (SSE | AVX)) !== 0) checkMxcsr(mxcsr);
     if (!wide) this.#narrowPointers();
-    this.#arrange(mask, present, mxcsr);
+    const whole = (mask & present & (X87 | SSE)) === (X87 | SSE);
+    if (!whole) this.#arrange(mask, present, mxcsr);
     this.#view.loadFx(this.#area);
     if ((mask & AVX) !== 0) {
       const upper = this.#view.bytes.subarray(YMM_HIGH, YMM_HIGH + YMM_AREA.bytes);

@@ -81,6 +81,9 @@ export class FakeHost implements EngineHost {
     this.flushes.push(scope);
   }
   forgetCode(): void {}
+  privilegeChanged(): void {
+    this.viewChanged();
+  }
   viewChanged(): void {
     this.views++;
   }

@@ -38,7 +38,7 @@ export function syscall(parts: SystemParts): void {
   view.rflags = flags & ~(view.low(STATE.fmask) | RF);
   const selector = view.high(STATE.star) & 0xfffc;
   setFlat(parts, selector, selector + 8, FLAT_CODE64, 0);
-  host.viewChanged();
+  host.privilegeChanged();
 }
 
 export function sysret(parts: SystemParts, bits: OperandBits): void {
@@ -51,7 +51,8 @@ export function sysret(parts: SystemParts, bits: OperandBits): void {
   view.setHalves(STATE.rip, view.gprLow(RCX), wide ? view.gprHigh(RCX) : 0);
   const code = ((wide ? selector + 16 : selector) & 0xffff) | 3;
   setFlat(parts, code, ((selector + 8) & 0xffff) | 3, wide ? FLAT_CODE64 : FLAT_CODE32, 3);
-  host.viewChanged();
+  if (wide) host.privilegeChanged();
+  else host.viewChanged();
 }
 
 export function sysenter(parts: SystemParts): void {

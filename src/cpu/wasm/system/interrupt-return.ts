@@ -136,7 +136,8 @@ function returnProtected(parts: SystemParts, bits: OperandBits): void {
   returnFlags(parts, flags, flagsMask(cpl, before), bits);
   if (rpl > cpl) segments.dropPrivileged(rpl);
   const flagsMatter = ((before ^ view.systemFlags) & (TF | AC)) !== 0;
-  if (rpl !== cpl || !from64 || !code64 || flagsMatter) host.viewChanged();
+  if (!from64 || !code64) host.viewChanged();
+  else if (rpl !== cpl || flagsMatter) host.privilegeChanged();
 }
 
 /** From ring 0 back to virtual-8086 mode: the frame holds the data segments too. */

@@ -105,6 +105,12 @@ export class LinearMemory {
       target.set(this.#bytes.subarray(place, place + target.length));
       return;
     }
+    const first = bytesInFirstPage(low, target.length);
+    if (first !== 0) {
+      this.read(low, high, target.subarray(0, first));
+      this.read(addLow(low, first), high + carry(low, first), target.subarray(first));
+      return;
+    }
     const words = new DataView(target.buffer, target.byteOffset, target.length);
     for (let i = 0; i < target.length; i += 8) {
       this.load64(addLow(low, i), high + carry(low, i), false);
@@ -119,12 +125,24 @@ export class LinearMemory {
       this.#bytes.set(source, place);
       return;
     }
+    const first = bytesInFirstPage(low, source.length);
+    if (first !== 0) {
+      this.write(low, high, source.subarray(0, first));
+      this.write(addLow(low, first), high + carry(low, first), source.subarray(first));
+      return;
+    }
     const words = new DataView(source.buffer, source.byteOffset, source.length);
     for (let i = 0; i < source.length; i += 8) {
       const at = addLow(low, i);
       this.store64(at, high + carry(low, i), words.getUint32(i, true), words.getUint32(i + 4, true), false);
     }
   }
+}
+
+/** How many of `bytes` from an address on lie in its page, where they are a multiple of 8 and not all; else 0. */
+function bytesInFirstPage(low: number, bytes: number): number {
+  const first = PAGE - (low & (PAGE - 1));
+  return first < bytes && first % 8 === 0 ? first : 0;
 }
 
 /** Whether an address of these halves is canonical: bits 63:47 all alike. [SDM 1 §3.3.7.1] */

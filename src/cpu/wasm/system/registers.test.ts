@@ -365,6 +365,26 @@ describe("FXSAVE and XSAVE", () => {
     return fx;
   }
 
+  test("an area that crosses pages holds what one in a page does, and its parts are saved alone", () => {
+    const { view } = host;
+    for (let i = 0; i < 256; i++) view.bytes[XMM + i] = i;
+    const CROSSING = 0x8000 - 192;
+    const bytesAt = (address: number) => Array.from({ length: 576 / 4 }, (_, i) => host.read32(address + i * 4));
+    for (const [i, part] of [3n, 2n, 1n].entries()) {
+      call.xsave?.(BigInt(AREA + i * 0x400), part, 1, 0);
+      call.xsave?.(BigInt(CROSSING + i * 0x2000), part, 1, 0);
+      assert.deepEqual(bytesAt(CROSSING + i * 0x2000), bytesAt(AREA + i * 0x400));
+    }
+    // MXCSR and its mask go with SSE, the control word with x87.
+    assert.deepEqual([host.read32(AREA + 0x400), host.read32(AREA + 0x400 + 24)], [0, 0x1fa0]);
+    assert.deepEqual([host.read32(AREA + 0x800), host.read32(AREA + 0x800 + 24)], [host.read32(AREA), 0]);
+    view.bytes.fill(0, XMM, XMM + 256);
+    view.setLow("mxcsr", 0);
+    call.xrstor?.(BigInt(CROSSING), 3n, 1, 0);
+    assert.deepEqual([...view.bytes.subarray(XMM, XMM + 256)], Array.from({ length: 256 }, (_, i) => i));
+    assert.equal(view.low("mxcsr"), 0x1fa0);
+  });
+
   test("XSAVE names what it saved; XRSTOR initializes what the image lacks", () => {
     call.xsave?.(BigInt(AREA), -1n, 1, 0);
     assert.equal(host.read64(AREA + 512), 3n);
