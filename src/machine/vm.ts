@@ -23,6 +23,7 @@ import type { TextScreen } from "../devices/pc/text-screen.ts";
 import { VirtioService } from "./virtio-service.ts";
 import type { EngineFigures } from "./engine-figures.ts";
 import {
+  COMPILE_AFTER,
   type EngineName,
   type GuestInput,
   type RestoreOptions,
@@ -152,7 +153,7 @@ export class VirtualMachine implements Vm {
     this.#options = undefined;
     const saved = "saved" in options ? options.saved : undefined;
     const config = "saved" in options ? options.saved.machine.config : boardConfig(options);
-    const { disks = [], trace, engine: name, compileAfter = 0 } = options;
+    const { disks = [], trace, engine: name, compileAfter = COMPILE_AFTER } = options;
     checkDisks(config.disks ?? [], disks);
     const memory = GuestMemory.create(config.ramBytes);
     const engine = this.#place.createEngine({ name, memory, cpus: config.vcpus, ...processorOf(options) });

@@ -66,21 +66,30 @@ export const INDIRECT_SITES = {
   first: 8,
 } as const;
 
-/** Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. */
-export const TRACE_HASH = { base: 1 * MIB, entries: 131072, probes: 32 } as const;
+/** One byte a RAM page: 1 where decoded code lies. */
+export const CODE_MAP = 1 * MIB;
+/**
+ * Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. Where so many
+ * probes find no place, all code is forgotten; a C compiler makes 160,000 traces.
+ */
+export const TRACE_HASH = { base: 2 * MIB, entries: 262144, probes: 64 } as const;
 /** A trace's key: physical address (40 bits), decode context from here on, and a bit that keeps it from being 0. */
 export const TRACE_KEY = { context: 44, mark: 60 } as const;
-/** One byte a RAM page: 1 where decoded code lies. */
-export const CODE_MAP = 4 * MIB;
 /** Decoded records. */
 export const ARENA = { base: 8 * MIB, end: 104 * MIB } as const;
-/** Records may take so much, or this part of the guest's RAM: a Debian boot decodes 15 MiB of them, most of it once. */
+/**
+ * What records may take of the host's memory: so much in a small guest, where a Debian boot, which decodes 15 MiB of them,
+ * most of it once, begins anew; and of a larger one's RAM a part, since beginning anew costs compiled code, too: a C
+ * compiler's records are 60 MiB.
+ */
 const LEAST_DECODED_BYTES = 8 * MIB;
-const RAM_PER_DECODED = 12;
+const SMALL_GUEST_BYTES = 96 * MIB;
+const RAM_PER_DECODED = 5;
 
 /** How much of ARENA a guest with so much RAM may use, in bytes: the host never gets back what was touched. */
 export function decodedBytes(ramBytes: number): number {
-  return Math.min(ARENA.end - ARENA.base, Math.max(LEAST_DECODED_BYTES, Math.ceil(ramBytes / RAM_PER_DECODED)));
+  const more = Math.ceil(Math.max(ramBytes - SMALL_GUEST_BYTES, 0) / RAM_PER_DECODED);
+  return Math.min(ARENA.end - ARENA.base, LEAST_DECODED_BYTES + more);
 }
 /** Executions by record, i32 each, where the interpreter was built to count. */
 export const PROFILE = 104 * MIB;
