@@ -102,6 +102,7 @@ export class PortableVcpu implements Vcpu {
         host.bus.writeMmio(Number(address), bytes as AccessSize, unsigned);
         hint();
       },
+      viewChanged: () => this.#viewChanged(),
       codeWrite: (place, bytes) => (this.#traces.written(place, bytes) ? 0 : 1),
       watched: (address, bytes, access) =>
         this.#system.breakpoints.accessed(address, bytes, (access & ACCESS.write) !== 0),

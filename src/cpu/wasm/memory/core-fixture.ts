@@ -48,6 +48,8 @@ export class CoreFixture {
   readonly codeWrites: { physical: number; bytes: number; before: number }[] = [];
   /** Calls of watched: linear address, bytes, access. */
   readonly watched: string[] = [];
+  /** How often what follows from the state was left to TypeScript. */
+  viewChanges = 0;
   /** Whether codeWrite forgets the page's code. */
   codeForgotten = false;
 
@@ -62,6 +64,9 @@ export class CoreFixture {
       mmioWrite: (address, bytes, value) => {
         const unsigned = bytes === 4 ? value >>> 0 : value & ((1 << (bytes * 8)) - 1);
         this.device.push(`w${bytes} ${address.toString(16)} ${unsigned.toString(16)}`);
+      },
+      viewChanged: () => {
+        this.viewChanges++;
       },
       watched: (address, bytes, access) => this.watched.push(`${address.toString(16)} ${bytes} ${access}`),
       codeWrite: (place, bytes) => {

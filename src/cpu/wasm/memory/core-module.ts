@@ -30,6 +30,8 @@ export class CoreModule {
   readonly watched: FunctionReference;
   /** (place i32, bytes i32) -> i32: before RAM that holds decoded code is written. */
   readonly codeWrite: FunctionReference;
+  /** () */
+  readonly viewChanged: FunctionReference;
   /** (physical i64) -> i32: place in the memory's buffer, 0 where the address is not RAM. */
   readonly place: FunctionReference;
   readonly #ramOffset: number;
@@ -47,6 +49,7 @@ export class CoreModule {
     };
     this.watched = { index: builder.importFunction("env", "watched", ["i64", "i32", "i32"], []), result: undefined };
     this.codeWrite = { index: builder.importFunction("env", "codeWrite", ["i32", "i32"], ["i32"]), result: "i32" };
+    this.viewChanged = { index: builder.importFunction("env", "viewChanged", [], []), result: undefined };
     const pages = memory.memory.buffer.byteLength / WASM_PAGE_BYTES;
     builder.importMemory("env", "memory", pages, pages);
     this.place = this.#definePlace(regions);

@@ -11,6 +11,7 @@ import { defineAccesses } from "./access.ts";
 import { defineBulkStrings } from "./bulk-strings.ts";
 import { defineCodeLookup } from "./code-lookup.ts";
 import { CoreModule } from "./core-module.ts";
+import { defineViewChanged } from "./lifted-rights.ts";
 import { defineTranslate } from "./page-walk.ts";
 import { defineTlb } from "./tlb.ts";
 
@@ -43,6 +44,8 @@ export interface MemoryCore {
   /** Elements moved, upwards; 0 where the first one needs a single step. */
   repMovs(elementBytes: number, count: bigint, dst: bigint, src: bigint): bigint;
   repStos(elementBytes: number, count: bigint, dst: bigint, value: bigint): bigint;
+  /** RFLAGS.AC was changed by an instruction. */
+  viewChanged(): void;
 }
 
 /** What the core asks of TypeScript. Physical addresses come as i64. */
@@ -53,6 +56,8 @@ export interface MemoryCoreImports {
   mmioWrite(address: bigint, bytes: number, value: number): void;
   /** A store is about to change a page with decoded code. 1 where the page holds none afterwards. */
   codeWrite(place: number, bytes: number): number;
+  /** Whatever follows from the state that is not guest memory's may have changed. */
+  viewChanged(): void;
   /** While `watching` is set: an instruction's access that did not fault. `access`: ACCESS bits. */
   watched(address: bigint, bytes: number, access: number): void;
 }
@@ -69,6 +74,7 @@ export function createMemoryCore(
   defineAccesses(core, translate, tlb.fill);
   defineCodeLookup(core, translate, tlb);
   defineBulkStrings(core);
+  defineViewChanged(core);
   const instance = new WebAssembly.Instance(new WebAssembly.Module(core.builder.finish()), {
     env: { ...imports, memory: memory.memory },
   });

@@ -381,7 +381,10 @@ describe("FXSAVE and XSAVE", () => {
     view.bytes.fill(0, XMM, XMM + 256);
     view.setLow("mxcsr", 0);
     call.xrstor?.(BigInt(CROSSING), 3n, 1, 0);
-    assert.deepEqual([...view.bytes.subarray(XMM, XMM + 256)], Array.from({ length: 256 }, (_, i) => i));
+    assert.deepEqual(
+      [...view.bytes.subarray(XMM, XMM + 256)],
+      Array.from({ length: 256 }, (_, i) => i),
+    );
     assert.equal(view.low("mxcsr"), 0x1fa0);
   });
 
