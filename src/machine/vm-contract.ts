@@ -77,7 +77,7 @@ export interface VmOptions {
   /** A virtio entropy device, filled by the host's random numbers. */
   readonly entropy?: boolean;
   readonly trace?: readonly TraceName[];
-  /** Executions of a place in the guest's code before it is compiled; 0, as by default: all is interpreted. */
+  /** Executions of a place in the guest's code before it is compiled; 0: all is interpreted. Default COMPILE_AFTER. */
   readonly compileAfter?: number;
   /** What the guest's clocks show at power-on, in ns since the Unix epoch; absent: the host's time. */
   readonly bootTime?: bigint;
