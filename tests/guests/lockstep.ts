@@ -3,13 +3,18 @@
  * slice, and their processors are compared after each. It stops at the first difference.
  *
  *     npm run lockstep -- [--slices N] [--instructions N] [--after N] [--fine-from N] [--image debian]
+ *                         [--initrd FILE] [--memory 256M] [--type LINE]...
+ *
+ * Lines given by --type are typed at the prompt before "poweroff": programs find what a boot does not.
  *
  * Time stands still within a slice, interrupts are taken at the same instruction, and RDRAND is not offered, so that
  * both see the same world. The compiler's side leads; the interpreter's stops after exactly as many instructions.
  */
 
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { IsolaError } from "../../src/base/errors.ts";
+import { parseMemory } from "../../src/cli/memory-size.ts";
 import type { VcpuExit } from "../../src/cpu/vcpu.ts";
 import { type Pace, PortableVcpu } from "../../src/cpu/wasm/portable-vcpu.ts";
 import { STATE_BASE } from "../../src/cpu/wasm/layout.ts";
@@ -22,7 +27,6 @@ import { Board } from "../../src/machine/board.ts";
 import { loadKernel } from "../../src/machine/boot/load-kernel.ts";
 import { GuestMemory } from "../../src/memory/guest-memory.ts";
 
-const RAM_BYTES = 256 * 2 ** 20;
 const TSC_HZ = 1e9;
 /** Nanoseconds that a slice takes in the guest. */
 const SLICE_NS = 200_000;
@@ -49,19 +53,26 @@ interface Side {
   readonly clock: StepClock;
   readonly memory: GuestMemory;
   output: string;
+  /** What is still to be typed. */
+  input: Buffer;
   /** How far the next run goes. */
   pace: Pace;
 }
 
-async function createSide(name: string, image: string, compileAfter: number | undefined): Promise<Side> {
+async function createSide(
+  name: string,
+  { image, initrd, ramBytes }: Pick<LockstepOptions, "image" | "initrd" | "ramBytes">,
+  compileAfter: number | undefined,
+): Promise<Side> {
   const files = await new ImageStore().open(image, () => undefined);
-  const memory = GuestMemory.create(RAM_BYTES);
+  const memory = GuestMemory.create(ramBytes);
   const clock = new StepClock();
-  const board = new Board({ clock, memory, ramBytes: RAM_BYTES, vcpus: 1 });
+  const board = new Board({ clock, memory, ramBytes, vcpus: 1 });
   const tables = acpiTables({ vcpus: 1 });
   const state = await loadKernel({
     memory,
     ...files,
+    ...(initrd === undefined ? {} : { initrd }),
     decompress,
     tables,
     rsdp: tables[0]?.address ?? 0,
@@ -81,7 +92,7 @@ async function createSide(name: string, image: string, compileAfter: number | un
     },
   );
   vcpu.state.load(state);
-  return Object.assign(side, { name, vcpu, board, clock, memory, output: "" });
+  return Object.assign(side, { name, vcpu, board, clock, memory, output: "", input: Buffer.alloc(0) });
 }
 
 /** The parts of the processor's state that both must agree in, by name. */
@@ -103,6 +114,11 @@ function* differences(a: Side, b: Side): Generator<string> {
 
 interface LockstepOptions {
   readonly image: string;
+  /** Instead of the image's. */
+  readonly initrd: Uint8Array | undefined;
+  readonly ramBytes: number;
+  /** Typed at the prompt. */
+  readonly lines: readonly string[];
   readonly slices: number;
   /** Instructions of a slice. */
   readonly instructions: number;
@@ -139,9 +155,9 @@ function runPiece(
 
 /** Boots both until the guest powers off or the slices are over. @throws IsolaError `lockstep` at a difference */
 async function runLockstep(options: LockstepOptions): Promise<{ slices: number; output: string; compiled: number }> {
-  const { image, slices, instructions, compileAfter, fineFrom, say } = options;
-  const compiler = await createSide("compiler", image, compileAfter);
-  const interpreter = await createSide("interpreter", image, undefined);
+  const { lines, slices, instructions, compileAfter, fineFrom, say } = options;
+  const compiler = await createSide("compiler", options, compileAfter);
+  const interpreter = await createSide("interpreter", options, undefined);
   let typed = false;
   let shown = performance.now();
   for (let slice = 1; slice <= slices; slice++) {
@@ -162,8 +178,9 @@ async function runLockstep(options: LockstepOptions): Promise<{ slices: number; 
     }
     if (!typed && SHELL_PROMPT.test(compiler.output)) {
       typed = true;
-      for (const { board } of [compiler, interpreter]) board.serial.write(Buffer.from("poweroff\n"));
+      for (const side of [compiler, interpreter]) side.input = Buffer.from([...lines, "poweroff", ""].join("\n"));
     }
+    for (const side of [compiler, interpreter]) side.input = side.input.subarray(side.board.serial.write(side.input));
     if (performance.now() - shown > 5000) {
       shown = performance.now();
       say(`slice ${slice}: ${Number(before) / 1e6} M instructions, ${compiler.output.split("\n").at(-2) ?? ""}`);
@@ -182,11 +199,17 @@ const { values } = parseArgs({
     instructions: { type: "string", default: "50000" },
     after: { type: "string", default: "100" },
     "fine-from": { type: "string", default: "1000000" },
+    initrd: { type: "string" },
+    memory: { type: "string", default: "256M" },
+    type: { type: "string", multiple: true, default: [] },
   },
 });
 try {
   const result = await runLockstep({
     image: values.image,
+    initrd: values.initrd === undefined ? undefined : readFileSync(values.initrd),
+    ramBytes: parseMemory(values.memory),
+    lines: values.type,
     slices: Number(values.slices),
     instructions: Number(values.instructions),
     compileAfter: Number(values.after),
