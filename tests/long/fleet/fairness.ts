@@ -25,8 +25,8 @@ const SETTLE_MS = 8000;
 const WARM_MS = 20_000;
 const PATIENCE_SECONDS = 60;
 /** Part of the time wanted that this host's own host may take before something is measured again, and how often it is. */
-const STOLEN = 0.01;
-const ATTEMPTS = 6;
+const STOLEN = 0.04;
+const ATTEMPTS = 3;
 
 /** Counts for ever, and leaves the count in /tmp/n now and then. */
 const WORK = "n=0; while :; do n=$((n + 1)); [ $((n % 500)) != 0 ] || echo $n >/tmp/n; done &";
