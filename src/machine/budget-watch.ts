@@ -4,6 +4,8 @@
  * time it is brought out costs it more than it uses.
  */
 
+import type { CpuMeter } from "./cpu-limiter.ts";
+
 /** Between two looks at a VM that uses little of its budget, in ms; the longest time between any two. */
 const LONGEST_MS = 50;
 /**
@@ -16,15 +18,8 @@ const LOOK_COST_MS = 0.5;
 /** What part of its budget a VM uses at the least that is near it. */
 const NEAR = 0.75;
 
-export interface BudgetMeter {
-  /** Host time in ms, monotonic. */
-  now(): number;
-  /** µs of processor time that the VM has used so far. */
-  usedMicros(): number;
-}
-
 export class BudgetWatch {
-  readonly #meter: BudgetMeter;
+  readonly #meter: CpuMeter;
   readonly #kick: () => void;
   readonly #processors: number;
   #sinceMs: number;
@@ -32,7 +27,7 @@ export class BudgetWatch {
   #near = false;
 
   /** `processors` is the budget; `kick` brings the guest out. */
-  constructor(processors: number, meter: BudgetMeter, kick: () => void) {
+  constructor(processors: number, meter: CpuMeter, kick: () => void) {
     this.#processors = processors;
     this.#meter = meter;
     this.#kick = kick;

@@ -3,11 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { createNodeVm } from "../../src/fleet/node-vm.ts";
 import { elfOf, multibootHeaderOf } from "../../src/machine/boot/sample-kernels.ts";
 import type { Vm } from "../../src/machine/vm-contract.ts";
-import { linuxSys } from "../../src/sys/linux.ts";
+import { missingKvm } from "./host-kvm.ts";
 
 const MIB = 2 ** 20;
 const ORIGIN = 0x10_0000;
@@ -15,16 +14,7 @@ const SPIN = [0xeb, 0xfe]; // JMP to itself
 const HALT = [0xf4, 0xeb, 0xfd]; // HLT, again and again
 const BUDGET = 0.2;
 
-function unavailable(): string | false {
-  try {
-    Kvm.open(linuxSys())[Symbol.dispose]();
-    return false;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-const skip = unavailable();
-if (skip !== false) console.log(`the tests of a budget on KVM not run: ${skip}`);
+const skip = missingKvm("the tests of a budget on KVM");
 
 async function running(code: readonly number[]): Promise<Vm> {
   const header = multibootHeaderOf(0);

@@ -10,18 +10,10 @@ import { exceptionText } from "../fuzz/compare.ts";
 import { CODE_ADDRESS } from "../fuzz/image.ts";
 import { KvmEngine } from "../fuzz/kvm-engine.ts";
 import { BLOCK, NO_EXCEPTION, WINDOW_HIGH, WINDOW_READ_ONLY } from "../fuzz/layout.ts";
+import { missingKvm } from "./host-kvm.ts";
 import { startAt } from "./real-mode.ts";
 
-function unavailable(): string | false {
-  try {
-    Kvm.open(linuxSys())[Symbol.dispose]();
-    return false;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-const skip = unavailable();
-if (skip !== false) console.log(`KVM tests not run: ${skip}`);
+const skip = missingKvm("KVM tests");
 
 const HLT = 0xf4;
 

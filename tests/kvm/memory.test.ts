@@ -3,25 +3,18 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { createKvmEngine } from "../../src/fleet/kvm-engine.ts";
 import { DEFAULT_CPU_MODEL } from "../../src/isa/cpu-models.ts";
 import { ENGINE_BYTES, GuestMemory } from "../../src/memory/guest-memory.ts";
 import { linuxSys } from "../../src/sys/linux.ts";
+import { missingKvm } from "./host-kvm.ts";
 
 const MIB = 2 ** 20;
 const HUGE_PAGE_BYTES = 2 * MIB;
 
-function unavailable(): string | false {
-  try {
-    Kvm.open(linuxSys())[Symbol.dispose]();
-    return existsSync("/sys/kernel/mm/transparent_hugepage") ? false : "this host's kernel has no huge pages";
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-const skip = unavailable();
-if (skip !== false) console.log(`the test of huge pages not run: ${skip}`);
+const skip = missingKvm("the test of huge pages", () =>
+  existsSync("/sys/kernel/mm/transparent_hugepage") ? undefined : "this host's kernel has no huge pages",
+);
 
 /** The flags of the mapping that holds `address`. [proc(5), smaps] */
 function mappingFlags(address: bigint): string[] {

@@ -3,26 +3,18 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
-import { Kvm } from "../../src/cpu/kvm/kvm.ts";
 import { createNodeVm } from "../../src/fleet/node-vm.ts";
 import { elfOf, multibootHeaderOf } from "../../src/machine/boot/sample-kernels.ts";
-import { linuxSys } from "../../src/sys/linux.ts";
+import { missingKvm } from "./host-kvm.ts";
 
 const CPUS = 16;
 const MIB = 2 ** 20;
 const ORIGIN = 0x10_0000;
 
-function unavailable(): string | false {
-  try {
-    using kvm = Kvm.open(linuxSys());
-    const most = kvm.capability("MAX_VCPUS");
-    return most >= CPUS ? false : `its VMs have ${most} processors at the most`;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-const skip = unavailable();
-if (skip !== false) console.log(`the test of ${CPUS} processors not run: ${skip}`);
+const skip = missingKvm(`the test of ${CPUS} processors`, (kvm) => {
+  const most = kvm.capability("MAX_VCPUS");
+  return most >= CPUS ? undefined : `its VMs have ${most} processors at the most`;
+});
 
 /** Writes to port 0x80 again and again; the other processors wait to be started. */
 function spinning(): Uint8Array {

@@ -11,6 +11,10 @@ export const CODE = 0x10_0000;
 /** The same RAM once more, as another mapping. */
 export const ALIAS = 0x4000_0000;
 const TABLES = 0x1000;
+/** What waits to be compiled is compiled between two slices: of so many instructions here, for a slice by the clock may
+ * see a whole program to its end on a fast machine. */
+const SLICE_INSTRUCTIONS = 50;
+const MOST_SLICES = 1_000_000;
 
 /** A 64-bit guest in ring 0: the first GiB mapped to itself, and again at ALIAS. */
 export class Guest {
@@ -22,6 +26,9 @@ export class Guest {
     this.vcpu = new PortableVcpu(this.memory, quietHost(), {
       onUndefined: (bytes) =>
         this.undefined.push(Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")),
+      ...(options.compiler === undefined
+        ? {}
+        : { pace: () => ({ instructions: SLICE_INSTRUCTIONS, looks: true, exact: false }) }),
       ...options,
     });
     const table = new DataView(
@@ -48,7 +55,7 @@ export class Guest {
     state.rflags = 2n;
     change(state);
     this.vcpu.state.load(state);
-    for (let i = 0; i < 10_000; i++) {
+    for (let i = 0; i < MOST_SLICES; i++) {
       const exit = this.vcpu.run();
       if (exit.kind === "halt") return this.vcpu.state.save();
       if (exit.kind !== "slice") {

@@ -70,7 +70,7 @@ export const INDIRECT_SITES = {
 export const CODE_MAP = 1 * MIB;
 /**
  * Traces by physical address and decode context: {key i64, record i32, pad}; key 0 ends a probe, -1 is deleted. Where so many
- * probes find no place, all code is forgotten; a C compiler makes 160,000 traces.
+ * probes find no place, all code is forgotten; a boot and a C compiler make 145,000 traces.
  */
 export const TRACE_HASH = { base: 2 * MIB, entries: 262144, probes: 64 } as const;
 /** A trace's key: physical address (40 bits), decode context from here on, and a bit that keeps it from being 0. */

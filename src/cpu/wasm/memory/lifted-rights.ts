@@ -11,7 +11,7 @@ import type { CoreModule } from "./core-module.ts";
 import { and, both, choose, equal, hasAny, isZero, low32, state } from "./emitter.ts";
 
 /** (): what follows from RFLAGS.AC after an instruction changed it. */
-export function defineViewChanged(core: CoreModule): void {
+export function defineLiftedRights(core: CoreModule): void {
   const f = core.define([], undefined, "viewChanged");
   const plain = equal(state("decodeContext"), DECODE.long);
   f.if(both(plain, isZero(state("cpl")), isZero(and(state("flagsSystem"), TF))), () => {

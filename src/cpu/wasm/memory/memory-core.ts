@@ -11,7 +11,7 @@ import { defineAccesses } from "./access.ts";
 import { defineBulkStrings } from "./bulk-strings.ts";
 import { defineCodeLookup } from "./code-lookup.ts";
 import { CoreModule } from "./core-module.ts";
-import { defineViewChanged } from "./lifted-rights.ts";
+import { defineLiftedRights } from "./lifted-rights.ts";
 import { defineTranslate } from "./page-walk.ts";
 import { defineTlb } from "./tlb.ts";
 
@@ -74,7 +74,7 @@ export function createMemoryCore(
   defineAccesses(core, translate, tlb.fill);
   defineCodeLookup(core, translate, tlb);
   defineBulkStrings(core);
-  defineViewChanged(core);
+  defineLiftedRights(core);
   const instance = new WebAssembly.Instance(new WebAssembly.Module(core.builder.finish()), {
     env: { ...imports, memory: memory.memory },
   });
