@@ -40,6 +40,30 @@ function nativeMissing(): string | undefined {
 
 const FUZZ = ["tests/fuzz/main.ts"] as const;
 
+/** What runs on KVM in a host that QEMU emulates: a file each of tests/long/nested. */
+const NESTED: readonly (readonly [name: string, about: string])[] = [
+  ["guests", "32-bit Debian, a kernel by Multiboot, GNU Mach, Memtest86+"],
+  ["moves", "a Debian guest that moves between KVM and the portable engine in the middle of its work"],
+  ["devices", "disks, the text screen, pause, saved state"],
+  ["fleet", "two guests of a server at once"],
+  ["kvm", "auto is KVM; two and sixteen processors, two guests at once, pause, a failure of KVM"],
+  ["processors", "ten guests of two processors, one after the other"],
+  ["cgroups", "control groups of a server's VMs"],
+];
+
+function nestedJob([name, about]: (typeof NESTED)[number]): LongJob {
+  return {
+    name: `nested-${name}`,
+    about: `${about}: on KVM in a host that QEMU emulates`,
+    target: 1,
+    chunk: 1,
+    slice: 0,
+    limitSeconds: 2400,
+    args: () => ["--test", `tests/long/nested/${name}.test.ts`],
+    missing: () => undefined,
+  };
+}
+
 export const LONG_JOBS: readonly LongJob[] = [
   {
     name: "fuzz-ring3",
@@ -151,17 +175,7 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/guests/save-cycles/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
-  {
-    name: "nested-kvm",
-    about:
-      "32-bit guests, GNU Mach, Memtest86+, two and sixteen processors, moves, two guests of a server on KVM, control groups, in a host that QEMU emulates",
-    target: 1,
-    chunk: 1,
-    slice: 0,
-    limitSeconds: 10_800,
-    args: () => ["--test", "tests/long/nested-kvm.test.ts"],
-    missing: () => undefined,
-  },
+  ...NESTED.map(nestedJob),
   {
     name: "fleet-faults",
     about:

@@ -1,4 +1,4 @@
-/** Guests that move between engines; run in a host with hardware virtualization (tests/long/nested-kvm.test.ts). */
+/** Guests that move between engines; run in a host with hardware virtualization (tests/long/nested). */
 
 import { test } from "node:test";
 import { moveGuest, moveTicks } from "../guests/saved-guest.ts";

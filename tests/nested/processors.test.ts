@@ -1,4 +1,4 @@
-/** Guests of two processors, one after the other; run in a host with hardware virtualization (tests/long/nested-kvm.test.ts). */
+/** Guests of two processors, one after the other; run in a host with hardware virtualization (tests/long/nested). */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-/** The KVM engine with full hardware virtualization, in a host that QEMU emulates. More of it: tests/long/nested-kvm.test.ts. */
+/** The KVM engine with full hardware virtualization, in a host that QEMU emulates. More of it: tests/long/nested. */
 
 import { test } from "node:test";
 import { NESTED_TEST, nestedPasses } from "./nested-host.ts";
