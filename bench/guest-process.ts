@@ -144,24 +144,25 @@ export class GuestProcess {
   }
 
   /**
-   * Types a line that prints "@begin NAME" and "@end NAME CHECKSUM", and takes the time between the two.
+   * Types a line that prints "@begin NAME" and "@end NAME CHECKSUM", and takes the time between the two, on the clock
+   * and of the processor.
    * @throws IsolaError `bench-guest-ended`, `bench-timeout`
    */
   async timed(
     line: string,
     name: string,
     timeoutSeconds: number,
-  ): Promise<{ readonly checksum: string; readonly seconds: number }> {
+  ): Promise<{ readonly checksum: string; readonly seconds: number; readonly cpuSeconds: number }> {
     const from = this.output.length;
     const found = (pattern: RegExp) => pattern.exec(this.output.slice(from));
     const begin = new RegExp(`^@begin ${name}\r`, "m");
     const end = new RegExp(`^@end ${name} ([0-9a-f]+)\r`, "m");
     this.#child.stdin?.write(`${line}\n`);
     await this.until(`beginning of ${name}`, timeoutSeconds, () => found(begin) !== null);
-    const begun = performance.now();
+    const [begun, used] = [performance.now(), cpuSeconds(this.pid)];
     await this.until(`end of ${name}`, timeoutSeconds, () => found(end) !== null);
     const seconds = (performance.now() - begun) / 1000;
-    return { checksum: found(end)?.[1] ?? "", seconds };
+    return { checksum: found(end)?.[1] ?? "", seconds, cpuSeconds: cpuSeconds(this.pid) - used };
   }
 
   /** Asks the program over its channel; its next message is the answer. */

@@ -1,4 +1,4 @@
-/** The two machines that are compared, and how each is started with the same kernel, initramfs and memory. */
+/** The machines that are compared, and how each is started with the same kernel, initramfs and memory. */
 
 import { execFileSync } from "node:child_process";
 import { dirname, join } from "node:path";
@@ -22,12 +22,17 @@ export const QEMU_CPU =
   "Nehalem-v1,family=6,model=54,stepping=1,+smep,+smap,+xsave,+xsaveopt,+rdrand,+movbe,+fsgsbase,+rdtscp,+arat";
 
 /** `interpreter` is isola without its compiler. */
-export type MachineName = "isola" | "interpreter" | "qemu";
+export type MachineName = "isola" | "interpreter" | "qemu" | "v86";
 
 /** What a machine boots, where it is not the image alone. */
 export interface Boots {
   readonly initramfs: string;
   readonly memoryMib: number;
+}
+
+/** What QEMU boots besides: the kernel is the image's ELF where no other is named. */
+export interface QemuBoots extends Boots {
+  readonly kernel?: string;
 }
 /** Memory of a guest that runs the programs. */
 export const PROGRAMS_MEMORY_MIB = 512;
@@ -64,15 +69,15 @@ export function qemuVersion(): string {
   }
 }
 
-/** The image `debian`, made first where it is not on this machine. */
-export async function openImage(): Promise<StoredImage> {
+/** An image, made first where it is not on this machine. */
+export async function openImage(name: string): Promise<StoredImage> {
   const store = new ImageStore();
-  const found = await store.find("debian");
+  const found = await store.find(name);
   if (found !== undefined) return found;
-  await store.pull("debian", { progress: ({ step }) => console.error(`image debian: ${step}`) });
-  const pulled = await store.find("debian");
+  await store.pull(name, { progress: ({ step }) => console.error(`image ${name}: ${step}`) });
+  const pulled = await store.find(name);
   if (pulled === undefined) {
-    throw new IsolaError({ code: "bench-image", message: "image debian: gone right after it was made" });
+    throw new IsolaError({ code: "bench-image", message: `image ${name}: gone right after it was made` });
   }
   return pulled;
 }
@@ -88,7 +93,7 @@ export function isolaMachine(
   const command = { machine: "isola", program: process.execPath, channel: true, environment };
   const from =
     boots === undefined
-      ? ["debian", "--memory", `${MEMORY_MIB}M`]
+      ? [image.manifest.name, "--memory", `${MEMORY_MIB}M`]
       : ["--kernel", image.paths.vmlinux, "--initrd", boots.initramfs, "--append", image.commandLine].concat([
           "--memory",
           `${boots.memoryMib}M`,
@@ -111,13 +116,14 @@ export const accelerator = ({ engine, qemuCpu }: Pick<BenchOptions, "engine" | "
 export function qemuMachine(
   image: StoredImage,
   { engine, qemuCpu }: Pick<BenchOptions, "engine" | "qemuCpu">,
-  boots?: Boots,
+  boots?: QemuBoots,
 ): Machine {
   const { initramfs, memoryMib } = boots ?? { initramfs: image.paths.initramfs, memoryMib: MEMORY_MIB };
+  const kernel = boots?.kernel ?? image.paths.vmlinux;
   const khz = engine === "kvm" ? undefined : hostTscKhz();
   const commandLine = khz === undefined ? image.commandLine : `${image.commandLine} tsc_early_khz=${khz}`;
   const board = `-M microvm,pic=on,pit=on,rtc=on ${accelerator({ engine, qemuCpu })} -smp 1 -m ${memoryMib}M`;
-  const files = ["-kernel", image.paths.vmlinux, "-initrd", initramfs, "-append", commandLine];
+  const files = ["-kernel", kernel, "-initrd", initramfs, "-append", commandLine];
   const console = "-nodefaults -nographic -serial stdio -no-reboot";
   const args = [...board.split(" "), ...files, ...console.split(" ")];
   return {
@@ -136,7 +142,7 @@ export async function boot(machine: Machine, timeoutSeconds: number): Promise<Bo
       const init = await guest.mark("init", timeoutSeconds);
       const shell = await guest.mark("shell", timeoutSeconds);
       const figures = guest.messages as IsolaFigures[];
-      if (machine.name !== "qemu") {
+      if (machine.name === "isola" || machine.name === "interpreter") {
         await guest.until("figures", timeoutSeconds, () => figures.some(({ mark }) => mark === "shell"));
       }
       return { name: machine.name, guest, init, shell, figures: [...figures], retried };

@@ -17,6 +17,7 @@ import { programPaths, writeProgramImage } from "./program-image.ts";
 import { type ProgramResult, runPrograms } from "./program-rounds.ts";
 import { chooseBenchmarks, compileGuestProgram, listBenchmarks, runNatively } from "./programs.ts";
 import { report } from "./report.ts";
+import { measureV86, type V86Result, v86Report } from "./v86.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -34,6 +35,16 @@ function prepare(image: StoredImage, options: BenchOptions): (say: (line: string
     qemuMachine(image, options, boots),
   ];
   return (say) => runPrograms(machines, benchmarks, native, options, say);
+}
+
+/** Writes what was measured, and how, as JSON. */
+function writeFigures(options: BenchOptions, figures: object): void {
+  const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
+  const path = options.output ?? join(ROOT, "out", `bench-${stamp}.json`);
+  mkdirSync(dirname(path), { recursive: true });
+  const said = { ...options, parts: [...options.parts], programs: [...options.programs] };
+  writeFileSync(path, `${JSON.stringify({ ...figures, options: said }, undefined, 2)}\n`);
+  console.log(`\nraw figures: ${path}`);
 }
 
 async function main(): Promise<void> {
@@ -70,7 +81,19 @@ async function main(): Promise<void> {
     process.stdout.write(await measureNested(ROOT, options));
     if (options.parts.size === 1 && options.programs.size === 0) return;
   }
-  const image = await openImage();
+  let v86: V86Result | undefined;
+  if (options.parts.has("v86")) {
+    v86 = await measureV86(options, (line) => console.error(line));
+    process.stdout.write(
+      `commit ${host.commit}, Node ${host.node}, ${host.cores} x ${host.processor}\n${v86Report(v86)}`,
+    );
+    if (v86.failures.length > 0) process.exitCode = 1;
+    if (options.parts.size === 1 && options.programs.size === 0) {
+      writeFigures(options, { host, v86 });
+      return;
+    }
+  }
+  const image = await openImage("debian");
   const say = (line: string): void => console.error(line);
   const machines = [isolaMachine(packageJson.version, image, options), qemuMachine(image, options)];
   const chosen = options.programs.size > 0 ? prepare(image, options) : undefined;
@@ -78,14 +101,9 @@ async function main(): Promise<void> {
   const programs = chosen === undefined ? [] : await chosen(say);
   const { versions } = image.manifest;
   process.stdout.write(`\n${report(host, machines, versions, options, { rounds, programs })}`);
-  const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
-  const path = options.output ?? join(ROOT, "out", `bench-${stamp}.json`);
-  mkdirSync(dirname(path), { recursive: true });
   const facts = { host, image: versions, machines: machines.map(({ name, version }) => ({ name, version })) };
-  const said = { ...options, parts: [...options.parts], programs: [...options.programs] };
-  writeFileSync(path, `${JSON.stringify({ ...facts, options: said, rounds, programs }, undefined, 2)}\n`);
   if (programs.some(({ failure }) => failure !== undefined)) process.exitCode = 1;
-  console.log(`\nraw figures: ${path}`);
+  writeFigures(options, { ...facts, rounds, programs, v86 });
 }
 
 try {

@@ -38,7 +38,7 @@ export async function runPrograms(
     for (const machine of machines) guests.push(await bootAndPrepare(machine));
     for (const { group, name, command } of benchmarks) {
       const { checksum = "", seconds: nativeSeconds = Number.NaN } = native.get(name) ?? {};
-      const seconds: Record<MachineName, number[]> = { isola: [], interpreter: [], qemu: [] };
+      const seconds: Record<MachineName, number[]> = { isola: [], interpreter: [], qemu: [], v86: [] };
       let failure: string | undefined;
       for (let run = 0; run <= rounds && failure === undefined; run++) {
         for (const [i, { name: machine, guest }] of guests.entries()) {

@@ -48,8 +48,8 @@ export function compileGuestProgram(output: string): void {
   }
 }
 
-/** The commands of a shell function that runs a real program between its marks. */
-function realCommand(name: string, command: string): string {
+/** What a shell runs to run a command between its marks, and to print the hash of what that prints. */
+export function markedCommand(name: string, command: string): string {
   return `echo "@begin ${name}"; sum=$({ ${command}; } | sha256sum); echo "@end ${name} \${sum%% *}"`;
 }
 
@@ -65,7 +65,7 @@ export function listBenchmarks(program: string): Benchmark[] {
   const real = realPrograms().map(({ name, command }) => ({
     group: "real" as const,
     name,
-    command: realCommand(name, command),
+    command: markedCommand(name, command),
   }));
   return [...own, ...real];
 }

@@ -111,7 +111,7 @@ function format(rows: readonly Row[]): string {
 }
 
 /** Columns side by side; those from `left` to `right` are aligned to the right. */
-function table(lines: readonly (readonly string[])[], left: number, right = Number.POSITIVE_INFINITY): string {
+export function table(lines: readonly (readonly string[])[], left: number, right = Number.POSITIVE_INFINITY): string {
   const whole = lines.filter((line) => line.length === lines[0]?.length);
   const widths = lines[0]?.map((_, column) => Math.max(...whole.map((line) => line[column]?.length ?? 0))) ?? [];
   return lines

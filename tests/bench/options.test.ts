@@ -11,7 +11,7 @@ test("without options all but what is only run by name is measured, three times"
   assert.equal(options?.rounds, 3);
   assert.deepEqual(
     [...(options?.parts ?? [])],
-    PARTS.filter((part) => part !== "nested"),
+    PARTS.filter((part) => part !== "nested" && part !== "v86"),
   );
 });
 
@@ -21,6 +21,12 @@ test("parts, groups and rounds are chosen by name; help asks for nothing else", 
   assert.deepEqual([...(options?.parts ?? [])], ["boot"]);
   assert.deepEqual([...(options?.programs ?? [])], ["sort", "real"]);
   assert.equal(readOptions(["--help"]), undefined);
+});
+
+test("one boot may take longer where v86 takes part, unless a time is given", () => {
+  assert.equal(readOptions([])?.timeoutSeconds, 60);
+  assert.equal(readOptions(["--only", "v86"])?.timeoutSeconds, 300);
+  assert.equal(readOptions(["--only", "v86", "--timeout", "20"])?.timeoutSeconds, 20);
 });
 
 test("what is wrong is named, and what would be right", () => {
