@@ -15,7 +15,7 @@ interface Load {
 /** Budgets of VMs with these loads, in percent of a processor, after a while on a host that has other work too. */
 async function budgets(loads: readonly Load[]): Promise<number[]> {
   const waited = loads.map(() => 0);
-  const scheduler = new CpuScheduler((pid) => waited[pid] ?? 0);
+  const scheduler = new CpuScheduler({ waitedMs: (pid) => waited[pid] ?? 0, slice: () => undefined });
   const vms: Scheduled[] = loads.map(({ usedPercent }, pid) => {
     const run = {
       pid,
@@ -51,4 +51,27 @@ test("VMs that all want more than the host gives divide what there is", async ()
     { usedPercent: 40, waitPercent: 60 },
   ]);
   assert.ok(one < 60 && other < 60 && Math.abs(one - other) < 1, `${one} and ${other} %`);
+});
+
+test("a VM that computes runs long at a time, one that answers gets in between", () => {
+  const slices = new Map<number, number>();
+  const scheduler = new CpuScheduler({ waitedMs: () => 0, slice: (pid, micros) => slices.set(pid, micros) });
+  let usedPercent = 90;
+  const run = (pid: number, use: () => number): Scheduled => ({
+    run: {
+      pid,
+      budgetPercent: null,
+      get use() {
+        return { at: performance.now(), cpuPercent: use(), throttledPercent: 0, instructionsPerSecond: 0 };
+      },
+      request: async () => undefined,
+    } as unknown as VmRun,
+    cpu: CPU,
+  });
+  const vms = [run(1, () => usedPercent), run(2, () => 1)];
+  scheduler.schedule(POOL, vms);
+  assert.ok((slices.get(1) ?? 0) > 4 * (slices.get(2) ?? Infinity), `${slices.get(1)} and ${slices.get(2)} µs`);
+  usedPercent = 1;
+  scheduler.schedule(POOL, vms);
+  assert.equal(slices.get(1), slices.get(2));
 });

@@ -9,7 +9,7 @@
 
 import type { CpuPool } from "./contract.ts";
 import { type CpuClaim, divideCpu } from "./cpu-division.ts";
-import { waitedMs } from "./host-facts.ts";
+import { sliceProcess, waitedMs } from "./host-facts.ts";
 import { PERCENT_PER_PROCESSOR, type CpuSpec } from "./vm-spec.ts";
 import type { VmRun } from "./vm-run.ts";
 
@@ -35,6 +35,15 @@ const RECOVER = 1.05;
 const REPAY_S = 2;
 const LONGEST_DEBT_S = 2;
 const LEAST_PART = 0.25;
+/**
+ * How long the host lets a VM run at a time where another waits, in µs. One that computes finds its caches cold after
+ * each turn of another: at Linux's own 3 ms two of them do an eighth less work than alone. One that wakes to answer is let
+ * in at once, for its slice is the shorter one.
+ */
+const SLICE_MICROS = { computing: 20_000, answering: 2000 } as const;
+/** Percent of a processor from which a VM counts as computing, and below which no longer. */
+const COMPUTING_PERCENT = 25;
+const ANSWERING_PERCENT = 10;
 /** Above this part of the capacity in use a look at who waits is worth its cost. */
 const BUSY = 0.25;
 
@@ -48,17 +57,25 @@ interface Waiting {
   at: number;
 }
 
+/** What the scheduler asks of the host. */
+export interface SchedulerHost {
+  /** ms for which a process's threads had no processor, so far. */
+  waitedMs(pid: number): number;
+  /** Sets the slice of a process's threads, in µs. */
+  slice(pid: number, micros: number): void;
+}
+
 export class CpuScheduler {
   /** What each pool gets of the host, in percent of a processor. */
   readonly #effective = new Map<string, number>();
   /** Percent of a processor times seconds that a VM is behind its share. */
   readonly #owed = new WeakMap<VmRun, number>();
   readonly #waits = new WeakMap<VmRun, Waiting>();
-  readonly #waitedMs: (pid: number) => number;
+  readonly #slices = new WeakMap<VmRun, number>();
+  readonly #host: SchedulerHost;
 
-  /** `waited`: ms for which a process's threads had no processor, so far. */
-  constructor(waited: (pid: number) => number = waitedMs) {
-    this.#waitedMs = waited;
+  constructor(host: SchedulerHost = { waitedMs, slice: sliceProcess }) {
+    this.#host = host;
   }
 
   /** Sends each VM of one pool its budget where it changed. */
@@ -78,6 +95,7 @@ export class CpuScheduler {
       const budget = budgets[i] ?? capacity;
       // One who may have the whole pool needs no limit.
       assign(run, budget >= capacity && cpu.capPercent === null ? null : budget);
+      this.#slice(run);
     }
   }
 
@@ -96,9 +114,19 @@ export class CpuScheduler {
     }
   }
 
+  #slice(run: VmRun): void {
+    const known = this.#slices.get(run);
+    const used = usedBy(run);
+    const computes = isHeld(run) || used > (known === SLICE_MICROS.computing ? ANSWERING_PERCENT : COMPUTING_PERCENT);
+    const wanted = computes ? SLICE_MICROS.computing : SLICE_MICROS.answering;
+    if (wanted === known) return;
+    this.#slices.set(run, wanted);
+    this.#host.slice(run.pid, wanted);
+  }
+
   /** For how much of the time since the last look its threads could have run and had no processor. */
   #waitPercent(run: VmRun): number {
-    const now = { ms: this.#waitedMs(run.pid), at: performance.now() };
+    const now = { ms: this.#host.waitedMs(run.pid), at: performance.now() };
     const before = this.#waits.get(run);
     this.#waits.set(run, now);
     // Looks are a schedule's interval apart, unless the pool was idle in between.

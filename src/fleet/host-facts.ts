@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname } from "node:path";
-import { processDoor } from "../sys/confine.ts";
+import { type ProcessDoor, processDoor } from "../sys/confine.ts";
 
 const PAGE_BYTES = 4096;
 
@@ -111,11 +111,20 @@ export function isAlive(pid: number, start: string): boolean {
 
 /** Binds a process, all its threads and those to come, to processors; nothing where it has gone. */
 export function bindProcess(pid: number, wanted: readonly number[]): void {
+  forThreads(pid, (door, tid) => door.setAffinity(tid, wanted));
+}
+
+/** How many µs each thread of a process may run at a time where others wait for its processor. */
+export function sliceProcess(pid: number, micros: number): void {
+  forThreads(pid, (door, tid) => door.setTimeSlice(tid, micros));
+}
+
+function forThreads(pid: number, act: (door: ProcessDoor, tid: number) => void): void {
   try {
     const door = processDoor();
-    for (const tid of readdirSync(`/proc/${pid}/task`)) door.setAffinity(Number(tid), wanted);
+    for (const tid of readdirSync(`/proc/${pid}/task`)) act(door, Number(tid));
   } catch {
-    // Gone meanwhile, or a host without affinity, which the inventory says.
+    // Gone meanwhile, or a host that cannot, as the inventory says of affinity.
   }
 }
 

@@ -14,8 +14,8 @@ const LEAST_BURST_MICROS = 2000;
  * shorter turns it would find cold caches each time (measured at 10 % of a processor, in turns of 1 ms: a third of the
  * work for the same processor time).
  */
-const TURN_MICROS = 5000;
-const LONGEST_STARVED_MS = 50;
+const TURN_MICROS = 20_000;
+const LONGEST_STARVED_MS = 100;
 /** What compile threads used may be owed for so long, in ms; beyond that it is forgiven. */
 const LONGEST_DEBT_MS = 10_000;
 /** Longest sleep, in ms: then the budget and the use are looked at again. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { processDoor } from "./confine.ts";
@@ -49,4 +49,14 @@ test("from version 6 on a signal to a process outside is refused", () => {
   const expected = processDoor().landlockVersion() >= 6 ? "EPERM" : "sent";
   const body = `try { process.kill(${process.pid}, 0); console.log("sent"); } catch (error) { console.log(error.code); }`;
   assert.equal(behindTheWall(body), expected);
+});
+
+test("a thread runs for as long at a time as was asked, where the kernel knows of that", () => {
+  const door = processDoor();
+  const [version = 0, minor = 0] = release().split(".").map(Number);
+  const knows = version > 6 || (version === 6 && minor >= 12);
+  const before = door.timeSlice(0);
+  door.setTimeSlice(0, 7000);
+  assert.equal(door.timeSlice(0), knows ? 7000 : before);
+  assert.throws(() => door.setTimeSlice(0x7fff_ffff, 7000), /thread 2147483647/);
 });
