@@ -20,19 +20,23 @@ import { ask, bootDebian, PROMPT, processorTime, withFleet } from "./guests.ts";
 /** Largest difference from the intended part, and from the intended work, relative. */
 const TOLERANCE = 0.03;
 const WORK_TOLERANCE = 0.1;
-const SETTLE_MS = 5000;
+const SETTLE_MS = 2500;
 /** V8 optimises the engine's code meanwhile. */
 const WARM_MS = 20_000;
 const PATIENCE_SECONDS = 60;
 /** Part of the time wanted that this host's own host may take before something is measured again, and how often it is. */
 const STOLEN = 0.04;
-const ATTEMPTS = 3;
-/** How fast a guest is alone is measured for so many seconds, before each case and after it; the two may differ so much. */
-const SOLO_SECONDS = 12;
-const DRIFT = 0.05;
+const ATTEMPTS = 8;
+/** A case is cut into so many parts, and how fast each guest is alone is measured before each, for this part of its time. */
+const PARTS = 3;
+const SOLO_PART = 0.4;
 
-/** Counts for ever, and leaves the count in /tmp/n now and then. */
-const WORK = "n=0; while :; do n=$((n + 1)); [ $((n % 500)) != 0 ] || echo $n >/tmp/n; done &";
+/**
+ * A checksum for ever; what it has read so far tells how far it is. A loop that fits the caches: how fast others are
+ * changes threefold with what this host's own host does beside it.
+ */
+const WORK = "md5sum </dev/zero & work=$!";
+const PROGRESS = "sed -n s/rchar:.//p /proc/$work/io";
 /** While others are measured a neighbour is asked so often, every so many ms. */
 const ASKED = 40;
 const ASK_MS = 250;
@@ -114,30 +118,36 @@ interface Measured {
   readonly work: readonly number[];
 }
 
-async function measure(fleet: Fleet, guests: readonly Guest[]): Promise<Measured> {
-  return await undisturbed(async () => await measureOnce(fleet, guests, seconds));
-}
-
-async function measureOnce(fleet: Fleet, guests: readonly Guest[], forSeconds: number): Promise<Measured> {
+async function measure(fleet: Fleet, guests: readonly Guest[], forSeconds: number): Promise<Measured> {
   const pids = await Promise.all(guests.map(async ({ name }) => (await fleet.inspect(name)).pid ?? 0));
-  const counts = (): Promise<number[]> =>
+  // Of each guest: its count, and the processor time at which it told it.
+  const look = (): Promise<{ count: number; time: number }[]> =>
     Promise.all(
-      guests.map(async ({ console }) => {
-        await console.type("echo n=$(cat /tmp/n)=\n");
-        return Number((await console.expect(/\nn=(\d+)=\r\n/, PATIENCE_SECONDS))[1]);
+      guests.map(async ({ console }, i) => {
+        await console.type(`echo n=$(${PROGRESS})=\n`);
+        const count = Number((await console.expect(/\nn=(\d+)=\r\n/, PATIENCE_SECONDS))[1]);
+        return { count, time: processorTime(pids[i] ?? 0) };
       }),
     );
-  const countsBefore = await counts();
+  const first = await look();
   const [begun, before] = [performance.now(), pids.map(processorTime)];
   await sleep(forSeconds * 1000);
   const times = pids.map((pid, i) => processorTime(pid) - (before[i] ?? 0));
   const elapsedNs = (performance.now() - begun) * 1e6;
-  const countsAfter = await counts();
-  return { elapsedNs, times, work: countsAfter.map((count, i) => count - (countsBefore[i] ?? 0)) };
+  const last = await look();
+  const work = times.map((time, i) => {
+    const [from, to] = [first[i] ?? { count: 0, time: 0 }, last[i] ?? { count: 0, time: 0 }];
+    return (time * (to.count - from.count)) / (to.time - from.time);
+  });
+  return { elapsedNs, times, work };
 }
 
 /** Lets those with settings run with them, and pauses the others. */
-async function arrange(fleet: Fleet, guests: readonly Guest[], vms: Case["vms"]): Promise<void> {
+async function arrange(
+  fleet: Fleet,
+  guests: readonly Guest[],
+  vms: readonly (Case["vms"][number] | undefined)[],
+): Promise<void> {
   for (const [i, { name }] of guests.entries()) {
     const { state } = await fleet.inspect(name);
     const settings = vms[i];
@@ -151,38 +161,50 @@ async function arrange(fleet: Fleet, guests: readonly Guest[], vms: Case["vms"])
   await sleep(SETTLE_MS);
 }
 
-/** Work for a nanosecond of processor time of each of the first `count` guests when it is alone. */
-async function soloRates(fleet: Fleet, guests: readonly Guest[], count: number): Promise<number[]> {
-  const rates: number[] = [];
-  for (const guest of guests.slice(0, count)) {
-    await arrange(fleet, guests, guest === guests[0] ? [{}] : [{}, {}]);
-    if (guest !== guests[0]) await fleet.pause(guests[0]?.name ?? "");
-    const { times, work } = await measureOnce(fleet, [guest], SOLO_SECONDS);
-    rates.push((work[0] ?? 0) / (times[0] ?? 1));
-  }
-  return rates;
-}
-
-/** What guests did, beside what they would have done alone: by their rates right before and right after. */
+/** What guests did, and work for a nanosecond of processor time of each when it is alone. */
 interface Compared extends Measured {
   readonly solo: readonly number[];
 }
 
-/** How fast a guest is alone changes with what the host's own host does meanwhile: then both are measured again. */
+/**
+ * The guests together with these settings, and by turns each alone: how fast they are alone changes with what this host's
+ * own host does meanwhile.
+ */
 async function besideSolo(fleet: Fleet, guests: readonly Guest[], vms: Case["vms"]): Promise<Compared> {
-  let before = await soloRates(fleet, guests, vms.length);
-  for (let attempt = 1; ; attempt++) {
-    await arrange(fleet, guests, vms);
-    const measured = await measure(fleet, guests.slice(0, vms.length));
-    const after = await soloRates(fleet, guests, vms.length);
-    const solo = before.map((rate, i) => (rate + (after[i] ?? 0)) / 2);
-    const drift = Math.max(...before.map((rate, i) => Math.abs((after[i] ?? 0) / rate - 1)));
-    if (drift <= DRIFT || attempt === ATTEMPTS) return { ...measured, solo };
-    console.log(
-      `  guests alone became ${percent(drift)} faster or slower, wanted at most ${percent(DRIFT)}: attempt ${attempt}`,
-    );
-    before = after;
+  const zeros = vms.map(() => 0);
+  const solo = { times: [...zeros], work: [...zeros] };
+  const together = { times: [...zeros], work: [...zeros] };
+  let elapsedNs = 0;
+  for (let part = 0; part < PARTS; part++) {
+    const measured = await undisturbed(async () => await partBesideSolo(fleet, guests, vms));
+    elapsedNs += measured.together.elapsedNs;
+    add(together, 0, measured.together);
+    for (const [i, one] of measured.solo.entries()) add(solo, i, one);
   }
+  return { ...together, elapsedNs, solo: solo.work.map((work, i) => work / (solo.times[i] ?? 1)) };
+}
+
+async function partBesideSolo(
+  fleet: Fleet,
+  guests: readonly Guest[],
+  vms: Case["vms"],
+): Promise<{ solo: Measured[]; together: Measured }> {
+  const solo: Measured[] = [];
+  for (const guest of guests.slice(0, vms.length)) {
+    await arrange(
+      fleet,
+      guests,
+      guests.map((other) => (other === guest ? {} : undefined)),
+    );
+    solo.push(await measure(fleet, [guest], (seconds * SOLO_PART) / PARTS));
+  }
+  await arrange(fleet, guests, vms);
+  return { solo, together: await measure(fleet, guests.slice(0, vms.length), seconds / PARTS) };
+}
+
+function add(sums: { times: number[]; work: number[] }, from: number, { times, work }: Measured): void {
+  for (const [i, time] of times.entries()) sums.times[from + i] = (sums.times[from + i] ?? 0) + time;
+  for (const [i, count] of work.entries()) sums.work[from + i] = (sums.work[from + i] ?? 0) + count;
 }
 
 async function runCase(fleet: Fleet, guests: readonly Guest[], { name, vms, of, intended }: Case) {
