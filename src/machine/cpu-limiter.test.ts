@@ -44,6 +44,20 @@ test("what the process's start used is owed", () => {
   assert.equal(limiter.charge(), 0);
 });
 
+test("a guest whose budget is used up by what serves it still gets a turn now and then", () => {
+  const { at, limiter } = make(0.1);
+  let turns = 0;
+  for (let held = true; at.ms < 61_000; ) {
+    const ms = limiter.charge();
+    if (ms === 0 && held) turns++;
+    held = ms > 0;
+    // Others use all the time there is.
+    at.ms += held ? ms : 1;
+    at.used += (held ? ms : 1) * 1000;
+  }
+  assert.ok(turns >= 20 && turns <= 40, `${turns} turns in a minute`);
+});
+
 test("an idle guest saves up 200 ms of its budget and no more", () => {
   const { at, limiter } = make(0.5);
   at.ms += 60_000;

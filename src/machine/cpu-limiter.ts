@@ -18,6 +18,8 @@ const TURN_MICROS = 20_000;
 const LONGEST_STARVED_MS = 200;
 /** What compile threads used may be owed for so long, in ms; beyond that it is forgiven. */
 const LONGEST_DEBT_MS = 10_000;
+/** A guest that has not run for so long gets a turn, whatever it owes: on a slow host what serves it may take all its budget. */
+const LONGEST_PAUSE_MS = 2000;
 /** Longest sleep, in ms: then the budget and the use are looked at again. */
 const LONGEST_SLEEP_MS = 400;
 
@@ -36,11 +38,14 @@ export class CpuLimiter {
   #lastMs: number;
   /** Negative while nothing is counted. */
   #lastUsed: number;
+  /** When it was last let run. */
+  #ranMs: number;
 
   constructor(control: Int32Array, meter: CpuMeter) {
     this.#control = control;
     this.#meter = meter;
     this.#lastMs = meter.now();
+    this.#ranMs = this.#lastMs;
     this.#lastUsed = meter.usedMicros();
     // What the process's start took is a debt too.
     this.#tokens = -this.#lastUsed;
@@ -67,8 +72,12 @@ export class CpuLimiter {
     this.#tokens = Math.max(Math.min(tokens, burst), -perMs * LONGEST_DEBT_MS);
     this.#lastMs = now;
     this.#lastUsed = used;
-    if (this.#tokens >= 0) return 0;
     const turn = Math.min(TURN_MICROS / perMs, LONGEST_STARVED_MS);
+    if (now - this.#ranMs >= LONGEST_PAUSE_MS) this.#tokens = Math.max(this.#tokens, turn * perMs);
+    if (this.#tokens >= 0) {
+      this.#ranMs = now;
+      return 0;
+    }
     return Math.min(turn - this.#tokens / perMs, LONGEST_SLEEP_MS);
   }
 
