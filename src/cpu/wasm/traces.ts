@@ -103,6 +103,13 @@ function holdsTraps({ form, immediateLow }: Decoded): boolean {
   return shadow === "stack" && (name !== "MOV to-segment" || immediateLow === SS_REGISTER);
 }
 
+/** The two words by which a trace is found. [layout.ts, TRACE_KEY] */
+function keyOf(physical: number, mode: number): [low: number, high: number] {
+  const high = Math.floor(physical / 2 ** 32) | (mode << (TRACE_KEY.context - 32)) | (1 << (TRACE_KEY.mark - 32));
+  return [physical | 0, high];
+}
+const hashOf = (low: number): number => Math.imul(low, 0x9e3779b1) >>> (32 - Math.log2(TRACE_HASH.entries));
+
 export class TraceCache {
   readonly #memory: GuestMemory;
   readonly #host: TraceHost;
@@ -417,12 +424,24 @@ export class TraceCache {
     words[word + 7] = high;
   }
 
+  /** Whether a trace of a mode begins at a physical address. */
+  has(physical: number, mode: number): boolean {
+    const [low, high] = keyOf(physical, mode);
+    const words = this.#words;
+    for (let i = 0, hash = hashOf(low); i < TRACE_HASH.probes; i++) {
+      const slot = (TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16) >> 2;
+      const keyHigh = words[slot + 1] ?? 0;
+      if (keyHigh === 0) return false;
+      if (keyHigh === high && words[slot] === low) return true;
+    }
+    return false;
+  }
+
   /** Takes a slot of the hash for a trace; its byte address, or undefined where all code had to be forgotten first. */
   #slot(physical: number, mode: number): number | undefined {
-    const low = physical | 0;
-    const high = Math.floor(physical / 2 ** 32) | (mode << (TRACE_KEY.context - 32)) | (1 << (TRACE_KEY.mark - 32));
+    const [low, high] = keyOf(physical, mode);
     const words = this.#words;
-    const hash = Math.imul(low, 0x9e3779b1) >>> (32 - Math.log2(TRACE_HASH.entries));
+    const hash = hashOf(low);
     for (let i = 0; i < TRACE_HASH.probes; i++) {
       const slot = TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16;
       const keyHigh = words[(slot + 4) >> 2] ?? 0;

@@ -77,6 +77,33 @@ test("a loop that rewrites itself costs no storm of compilation", () => {
   assert.ok((compiled.vcpu.compilerStats?.compiled ?? 0) < 50);
 });
 
+test("a way that was never taken is not compiled, and right when it is taken after all", () => {
+  const build = (a: Assembler) => {
+    a.mov("rcx", 400n);
+    a.label("again");
+    a.emit("ADD", "rax", "rcx");
+    a.emit("CMP", "rcx", 2n);
+    a.emit("JE", { kind: "label", name: "seldom" });
+    a.label("on");
+    a.emit("DEC", "rcx");
+    a.emit("JNE", { kind: "label", name: "again" });
+    a.emit("JMP", { kind: "label", name: "end" });
+    a.label("seldom");
+    for (let i = 0; i < 200; i++) a.emit("ADD", "rbx", "rcx");
+    a.emit("JMP", { kind: "label", name: "on" });
+    a.label("end");
+  };
+  const { state } = everyWay(build);
+  assert.equal(state.gpr.rbx, 400n);
+  const a = new Assembler({ bits: 64, origin: BigInt(CODE) });
+  build(a);
+  a.emit("HLT");
+  const guest = new Guest({ compiler: { threshold: 40, maxBytes: MAX_BYTES } });
+  guest.run(a.finish());
+  const { compiled = 0, instructions = 0 } = guest.vcpu.compilerStats ?? {};
+  assert.ok(compiled > 0 && instructions < 50, `${instructions} instructions in ${compiled} regions`);
+});
+
 /** Runs `body` three times, counted in RBX, and what follows it as code that it may call. */
 function repeated(body: Uint8Array, after = new Uint8Array(0)): Uint8Array {
   const jump = -(body.length + 9);

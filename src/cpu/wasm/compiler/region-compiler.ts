@@ -27,6 +27,8 @@ export interface CompilerOptions {
 export interface CompilerHost {
   /** Physical address of code at a linear one; undefined where the fetch would fault. */
   fetch(linear: bigint): number | undefined;
+  /** Whether a trace of a mode begins at a physical address. */
+  traced(physical: number, mode: number): boolean;
   /** From now on a write to the RAM page at `page` is noticed, also one by a device. */
   claim(page: number): void;
   /** Has `owner` told when a byte of [from, to) of the RAM page at `page` is written. */
@@ -176,14 +178,21 @@ export class RegionCompiler implements TraceHeads {
     const page = physical - (physical % PAGE_BYTES);
     const linearPage = linear & ~0xfffn;
     const wide = (mode & DECODE.long) !== 0;
+    const pageOf = (number: number): number | undefined => {
+      if (number === 0) return page;
+      const at = linearPage + BigInt(number * PAGE_BYTES);
+      return this.#host.fetch(wide ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
+    };
+    const isEager = this.#options.threshold <= 1;
     return findRegion(
       {
         decoder: this.#decoder,
         mode,
-        page: (number) => {
-          if (number === 0) return page;
-          const at = linearPage + BigInt(number * PAGE_BYTES);
-          return this.#host.fetch(wide ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
+        page: pageOf,
+        met: (number, offset) => {
+          if (isEager) return true;
+          const at = pageOf(number);
+          return at !== undefined && this.#host.traced(at + offset, mode);
         },
         bytes: (address) => {
           this.#host.claim(address);

@@ -76,6 +76,8 @@ export interface RegionSource {
   page(number: number): number | undefined;
   /** RAM at a physical page address. */
   bytes(page: number): Uint8Array | undefined;
+  /** Whether the interpreter was ever led to an address, by its page's number and the offset in it. */
+  met(number: number, offset: number): boolean;
 }
 
 /** Whether a compiled region can hold an instruction; else the interpreter runs it. */
@@ -190,6 +192,11 @@ export function findRegion(source: RegionSource, head: number, targets: Targets 
     return true;
   };
 
+  // What was never jumped to is seldom worth its compilation: errors, mostly.
+  const isMet = (at: number): boolean => {
+    const number = Math.floor(at / PAGE_BYTES);
+    return heads.has(at) || source.met(number, at - number * PAGE_BYTES);
+  };
   const waiting = [head];
   for (let start = waiting.shift(); start !== undefined; start = waiting.shift()) {
     for (let at = start; ; ) {
@@ -205,7 +212,7 @@ export function findRegion(source: RegionSource, head: number, targets: Targets 
       const next = at + decoded.length;
       const taken = targetOf(instruction);
       const isCall = isNearCall(decoded);
-      if (taken !== undefined && (!isCall || callsWithin(instruction, taken))) {
+      if (taken !== undefined && (isCall ? callsWithin(instruction, taken) : isMet(taken))) {
         for (const to of isCall ? [taken, next] : [taken]) {
           if (heads.has(to)) continue;
           heads.add(to);
