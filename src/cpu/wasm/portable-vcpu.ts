@@ -128,7 +128,6 @@ export class PortableVcpu implements Vcpu {
         decoder,
         {
           fetch: (linear) => this.#fetchable(linear),
-          traced: (physical, mode) => this.#traces.has(physical, mode),
           claim: (page) => this.#traces.pages.claim(page),
           own: (page, from, to, owner) => this.#traces.pages.own(page, from, to, owner),
         },

@@ -17,7 +17,8 @@ import {
   NO_FLAGS,
   type Sequence,
 } from "./handlers.ts";
-import { ARENA, decodedBytes, HANDLER, RECORD, TRACE_HASH, TRACE_KEY } from "./layout.ts";
+import { ARENA, decodedBytes, HANDLER, RECORD, TRACE_HASH } from "./layout.ts";
+import { slotAddress, traceKey, traceSlot } from "./trace-hash.ts";
 
 const MAX_INSTRUCTIONS = 64;
 const LONGEST = 15;
@@ -102,13 +103,6 @@ function holdsTraps({ form, immediateLow }: Decoded): boolean {
   const { name, shadow } = form.instruction;
   return shadow === "stack" && (name !== "MOV to-segment" || immediateLow === SS_REGISTER);
 }
-
-/** The two words by which a trace is found. [layout.ts, TRACE_KEY] */
-function keyOf(physical: number, mode: number): [low: number, high: number] {
-  const high = Math.floor(physical / 2 ** 32) | (mode << (TRACE_KEY.context - 32)) | (1 << (TRACE_KEY.mark - 32));
-  return [physical | 0, high];
-}
-const hashOf = (low: number): number => Math.imul(low, 0x9e3779b1) >>> (32 - Math.log2(TRACE_HASH.entries));
 
 export class TraceCache {
   readonly #memory: GuestMemory;
@@ -424,26 +418,13 @@ export class TraceCache {
     words[word + 7] = high;
   }
 
-  /** Whether a trace of a mode begins at a physical address. */
-  has(physical: number, mode: number): boolean {
-    const [low, high] = keyOf(physical, mode);
-    const words = this.#words;
-    for (let i = 0, hash = hashOf(low); i < TRACE_HASH.probes; i++) {
-      const slot = (TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16) >> 2;
-      const keyHigh = words[slot + 1] ?? 0;
-      if (keyHigh === 0) return false;
-      if (keyHigh === high && words[slot] === low) return true;
-    }
-    return false;
-  }
-
   /** Takes a slot of the hash for a trace; its byte address, or undefined where all code had to be forgotten first. */
   #slot(physical: number, mode: number): number | undefined {
-    const [low, high] = keyOf(physical, mode);
+    const [low, high] = traceKey(physical, mode);
     const words = this.#words;
-    const hash = hashOf(low);
+    const first = traceSlot(low);
     for (let i = 0; i < TRACE_HASH.probes; i++) {
-      const slot = TRACE_HASH.base + ((hash + i) & (TRACE_HASH.entries - 1)) * 16;
+      const slot = slotAddress(first + i);
       const keyHigh = words[(slot + 4) >> 2] ?? 0;
       // Empty, deleted (-1), or the same key: a trace whose other page was mapped anew is replaced.
       const replaced = keyHigh === high && words[slot >> 2] === low;

@@ -6,15 +6,15 @@
 import type { Decoder } from "../../../isa/decode.ts";
 import { DECODE } from "../../../isa/decode.ts";
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
-import { ModuleBuilder } from "../../../wasm/module.ts";
-import { helperCalls } from "../handlers.ts";
 import { HANDLER, NEVER, RECORD, REGION_ACCOUNT, REGION_STAMP } from "../layout.ts";
 import type { CodeOwner } from "../code-pages.ts";
 import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
-import { emitRegion } from "./emit-region.ts";
+import { codeOf } from "./compile-job.ts";
 import { IndirectSites } from "./indirect-sites.ts";
-import { findRegion, PAGE_BYTES, type Region, type Targets } from "./region.ts";
+import { findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
+import { buildRegionModule, REGION_IMPORTS } from "./region-module.ts";
+import { hasTrace } from "../trace-hash.ts";
 
 export interface CompilerOptions {
   /** Executions of a trace's head before it is compiled; at least 1. */
@@ -27,8 +27,6 @@ export interface CompilerOptions {
 export interface CompilerHost {
   /** Physical address of code at a linear one; undefined where the fetch would fault. */
   fetch(linear: bigint): number | undefined;
-  /** Whether a trace of a mode begins at a physical address. */
-  traced(physical: number, mode: number): boolean;
   /** From now on a write to the RAM page at `page` is noticed, also one by a device. */
   claim(page: number): void;
   /** Has `owner` told when a byte of [from, to) of the RAM page at `page` is written. */
@@ -79,8 +77,9 @@ const REFINEMENT_GROWTH = 8;
 
 export class RegionCompiler implements TraceHeads {
   readonly #memory: GuestMemory;
-  readonly #core: MemoryCore;
-  readonly #helpers: Record<string, unknown>;
+  readonly #words: Int32Array;
+  /** What modules of regions import. */
+  readonly #imports: WebAssembly.ModuleImports;
   readonly #table: WebAssembly.Table;
   readonly #decoder: Decoder;
   readonly #host: CompilerHost;
@@ -118,8 +117,13 @@ export class RegionCompiler implements TraceHeads {
     options: CompilerOptions,
   ) {
     this.#memory = memory;
-    this.#core = core;
-    this.#helpers = helpers;
+    this.#words = new Int32Array(memory.memory.buffer);
+    this.#imports = {
+      ...(helpers as WebAssembly.ModuleImports),
+      ...core,
+      [REGION_IMPORTS.memory]: memory.memory,
+      [REGION_IMPORTS.refine]: (index: number, linear: bigint) => this.#refine(index, linear),
+    };
     this.#table = table;
     this.#decoder = decoder;
     this.#host = host;
@@ -170,7 +174,7 @@ export class RegionCompiler implements TraceHeads {
     };
     this.#regions.set(key, compiled);
     this.#waiting.push(compiled);
-    this.#ownBlocks(compiled, region);
+    this.#ownCode(compiled, region);
     if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
   }
 
@@ -192,7 +196,7 @@ export class RegionCompiler implements TraceHeads {
         met: (number, offset) => {
           if (isEager) return true;
           const at = pageOf(number);
-          return at !== undefined && this.#host.traced(at + offset, mode);
+          return at !== undefined && hasTrace(this.#words, at + offset, mode);
         },
         bytes: (address) => {
           this.#host.claim(address);
@@ -204,20 +208,8 @@ export class RegionCompiler implements TraceHeads {
     );
   }
 
-  #ownBlocks(compiled: Compiled, region: Region): void {
-    for (const block of region.blocks.values()) {
-      const last = block.instructions.at(-1);
-      if (last === undefined) continue;
-      this.#own(compiled, region, block.at, last.at + last.decoded.length);
-    }
-  }
-
-  #own(compiled: Compiled, region: Region, from: number, to: number): void {
-    for (const [number, page] of region.pages) {
-      const start = Math.max(from - number * PAGE_BYTES, 0);
-      const end = Math.min(to - number * PAGE_BYTES, PAGE_BYTES);
-      if (start < end) this.#host.own(page, start, end, compiled);
-    }
+  #ownCode(compiled: Compiled, region: Region): void {
+    for (const { page, from, to } of codeOf(region)) this.#host.own(page, from, to, compiled);
   }
 
   /**
@@ -240,7 +232,7 @@ export class RegionCompiler implements TraceHeads {
       this.#giveSites(compiled);
       compiled.refinements++;
       compiled.region = region;
-      this.#ownBlocks(compiled, region);
+      this.#ownCode(compiled, region);
       this.#liveBytes -= compiled.bytes;
       this.#compile([compiled]);
       this.stats.refined++;
@@ -279,12 +271,11 @@ export class RegionCompiler implements TraceHeads {
 
   #compile(batch: readonly Compiled[]): void {
     const { bytes, exports } = this.#instantiate(batch);
-    const words = new Int32Array(this.#memory.memory.buffer);
     for (const compiled of batch) {
       const { index } = compiled;
       compiled.bytes = bytes / batch.length;
       this.#byIndex[index] = compiled;
-      words[(REGION_STAMP.base >> 2) + index] = -1;
+      this.#words[(REGION_STAMP.base >> 2) + index] = -1;
       this.#table.set(index, exports[`r${index}`]);
       for (const record of compiled.records) this.#enter(compiled, record);
       this.stats.instructions += compiled.region?.instructions ?? 0;
@@ -295,41 +286,12 @@ export class RegionCompiler implements TraceHeads {
   }
 
   #instantiate(batch: readonly Compiled[]): { bytes: number; exports: WebAssembly.Exports } {
-    const builder = new ModuleBuilder();
-    const pages = this.#memory.memory.buffer.byteLength / 65536;
-    builder.importMemory("env", "memory", pages, pages);
-    const fetch = builder.importFunction("core", "fetch", ["i64"], ["i64"]);
-    const refine = builder.importFunction("core", "refine", ["i32", "i64"], []);
-    const imported = new Map<string, number>();
-    for (const { region } of batch) {
-      for (const { instructions } of region?.blocks.values() ?? []) {
-        for (const { statements } of instructions) {
-          for (const [name, { params, result }] of helperCalls(statements)) {
-            if (imported.has(name)) continue;
-            const from = name in this.#core ? "core" : "helpers";
-            imported.set(name, builder.importFunction(from, name, params, result === undefined ? [] : [result]));
-          }
-        }
-      }
-    }
-    const helper = (name: string): number => {
-      const index = imported.get(name);
-      if (index === undefined) throw new Error(`helper ${name} was not imported`);
-      return index;
-    };
-    const site = (index: number, at: number) => {
-      const compiled = batch.find((one) => one.index === index);
-      return compiled === undefined ? undefined : this.#siteOf(compiled, at);
-    };
-    for (const { region, index } of batch) {
-      if (region !== undefined) emitRegion(region, { builder, fetch, refine, site, helper }, index);
-    }
-    const binary = builder.finish();
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), {
-      env: { memory: this.#memory.memory },
-      core: { ...this.#core, refine: (index: number, linear: bigint) => this.#refine(index, linear) },
-      helpers: this.#helpers as WebAssembly.ModuleImports,
+    const regions = batch.flatMap((compiled) => {
+      const { region, index } = compiled;
+      return region === undefined ? [] : [{ region, index, site: (at: number) => this.#siteOf(compiled, at) }];
     });
+    const binary = buildRegionModule(this.#memory.memory.buffer.byteLength, regions);
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), { engine: this.#imports });
     return { bytes: binary.length, exports };
   }
 
@@ -418,10 +380,4 @@ export class RegionCompiler implements TraceHeads {
 /** Exact for all RAM; other addresses have no regions, and their keys are none of RAM's. */
 function keyOf(physical: number, mode: number): number {
   return physical * 2 ** DECODE.bits + mode;
-}
-
-/** Entering a region costs as much as some interpreted instructions. */
-function isWorthwhile({ instructions, blocks, calls }: Region): boolean {
-  // A call of next to nothing brings three instructions and two blocks.
-  return calls === 0 ? instructions > 3 || blocks.size > 1 : instructions - 3 * calls > 2;
 }

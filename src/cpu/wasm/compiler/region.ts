@@ -317,3 +317,9 @@ function targetOf({ at, decoded }: RegionInstruction): number | undefined {
   if (!context.long && context.operandSize === 16) return undefined;
   return at + decoded.length + decoded.immediateLow;
 }
+
+/** Entering a region costs as much as some interpreted instructions. */
+export function isWorthwhile({ instructions, blocks, calls }: Region): boolean {
+  // A call of next to nothing brings three instructions and two blocks.
+  return calls === 0 ? instructions > 3 || blocks.size > 1 : instructions - 3 * calls > 2;
+}
