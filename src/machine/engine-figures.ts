@@ -15,10 +15,12 @@ export interface EngineFigures {
     readonly live: number;
     readonly written: number;
     readonly evicted: number;
-    /** Guest instructions compiled, bytes of WebAssembly made of them, milliseconds spent. */
+    /** Guest instructions compiled, bytes of WebAssembly made of them, milliseconds that the guest waited, and that were
+     * spent beside it. */
     readonly instructions: number;
     readonly bytes: number;
     readonly milliseconds: number;
+    readonly backgroundMilliseconds: number;
   };
 }
 
@@ -39,7 +41,7 @@ export function describeFigures(figures: EngineFigures): string[] {
   if (compiler !== undefined) {
     const { compiled, live, written, evicted, bytes, milliseconds } = compiler;
     lines.push(
-      `compiled: ${compiled} regions of ${compiler.instructions} instructions to ${(bytes / 1024).toFixed(0)} KiB in ${milliseconds.toFixed(0)} ms; ` +
+      `compiled: ${compiled} regions of ${compiler.instructions} instructions to ${(bytes / 1024).toFixed(0)} KiB in ${milliseconds.toFixed(0)} ms and ${compiler.backgroundMilliseconds.toFixed(0)} ms beside the guest; ` +
         `${live} live, ${written} overwritten, ${evicted} evicted`,
     );
   }

@@ -3,6 +3,8 @@
  * returns to its event loop while the guest lives, so all that reaches it from outside lies in shared memory.
  */
 
+import type { CompileService } from "../cpu/wasm/compiler/compile-job.ts";
+import type { CompilerOptions } from "../cpu/wasm/compiler/region-compiler.ts";
 import { PortableVcpu } from "../cpu/wasm/portable-vcpu.ts";
 import type { Vcpu } from "../cpu/vcpu.ts";
 import { EVERY_FEATURE, parseCpuModel } from "../isa/cpu-models.ts";
@@ -31,6 +33,8 @@ export interface VcpuThreadPlace {
    * engine can do without.
    */
   readonly rest?: (trim: () => void) => void;
+  /** Compiles beside the guest; absent: the guest waits while its code is compiled. */
+  readonly compile?: (memory: WebAssembly.Memory, ramBytes: number, model: string) => CompileService;
 }
 
 export function runVcpuThread(start: VcpuThreadStart, place: VcpuThreadPlace): void {
@@ -75,7 +79,7 @@ function run(
       ...(start.traceUnimplemented
         ? { onUndefined: (bytes, rip) => place.post({ kind: "undefined", bytes, rip }) }
         : {}),
-      ...(start.compileAfter > 0 ? { compiler: { threshold: start.compileAfter, maxBytes: COMPILED_BYTES } } : {}),
+      ...(start.compileAfter > 0 ? { compiler: compilerOptions(start, place) } : {}),
     },
   );
   if (!board.a20Open) vcpu.gateA20(false);
@@ -105,6 +109,13 @@ function run(
       sleep(board, clock, exit.masked);
     }
   }
+}
+
+function compilerOptions(start: VcpuThreadStart, { compile }: VcpuThreadPlace): CompilerOptions {
+  const options = { threshold: start.compileAfter, maxBytes: COMPILED_BYTES };
+  // What is compiled at once is to be there at once.
+  if (compile === undefined || start.compileAfter === 1) return options;
+  return { ...options, service: compile(start.memory, start.config.ramBytes, start.model) };
 }
 
 /** Forgets the code that devices have overwritten. */

@@ -13,7 +13,7 @@ export const ALIAS = 0x4000_0000;
 const TABLES = 0x1000;
 /** What waits to be compiled is compiled between two slices: of so many instructions here, for a slice by the clock may
  * see a whole program to its end on a fast machine. */
-const SLICE_INSTRUCTIONS = 50;
+const SLICE_INSTRUCTIONS = 200;
 const MOST_SLICES = 1_000_000;
 
 /** A 64-bit guest in ring 0: the first GiB mapped to itself, and again at ALIAS. */

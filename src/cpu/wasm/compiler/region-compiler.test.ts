@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { Assembler, mem } from "../../../isa/assembler.ts";
 import type { CpuState } from "../../vcpu.ts";
 import { ALIAS, CODE, Guest } from "../guest-fixture.ts";
+import { besideGuest } from "./beside-fixture.ts";
 
 const MAX_BYTES = 4 << 20;
 const STACK = 0x3f_0000n;
@@ -33,6 +34,12 @@ function everyWayOf(code: Uint8Array, thresholds: readonly number[]): { state: C
     assert.deepEqual(guest.run(code, start), expected, `compiled after ${threshold}`);
     assert.deepEqual(guest.memory.slice(DATA, 0x1_0000), plain.memory.slice(DATA, 0x1_0000), `memory, ${threshold}`);
     first ??= guest;
+    if (threshold < 3) continue;
+    const service = besideGuest(2);
+    const beside = new Guest({ compiler: { threshold, maxBytes: MAX_BYTES, service } });
+    service.serve(beside.memory);
+    assert.deepEqual(beside.run(code, start), expected, `compiled beside the guest after ${threshold}`);
+    assert.deepEqual(beside.memory.slice(DATA, 0x1_0000), plain.memory.slice(DATA, 0x1_0000), `memory, ${threshold}`);
   }
   assert.ok(first !== undefined && (first.vcpu.compilerStats?.compiled ?? 0) > 0, "nothing was compiled");
   return { state: expected, compiled: first };

@@ -10,7 +10,14 @@ import { HANDLER, NEVER, RECORD, REGION_ACCOUNT, REGION_STAMP } from "../layout.
 import type { CodeOwner } from "../code-pages.ts";
 import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
-import { codeOf } from "./compile-job.ts";
+import {
+  codeOf,
+  type CompiledBatch,
+  type CompiledJob,
+  type CompileJob,
+  type CodePart,
+  type CompileService,
+} from "./compile-job.ts";
 import { IndirectSites } from "./indirect-sites.ts";
 import { findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
 import { buildRegionModule, REGION_IMPORTS } from "./region-module.ts";
@@ -21,6 +28,8 @@ export interface CompilerOptions {
   readonly threshold: number;
   /** WebAssembly bytes of live regions at most, before the older half is dropped. */
   readonly maxBytes: number;
+  /** Compiles beside the guest; absent, or where it is not wanted: the guest waits while its code is compiled. */
+  readonly service?: CompileService;
 }
 
 /** What the compiler needs of the engine. */
@@ -45,6 +54,8 @@ export interface CompilerStats {
   instructions: number;
   bytes: number;
   milliseconds: number;
+  /** Milliseconds spent beside the guest. */
+  backgroundMilliseconds: number;
 }
 
 interface Compiled extends CodeOwner {
@@ -70,6 +81,9 @@ interface Compiled extends CodeOwner {
 /** Each time a page's compiled code was written, its heads must be this many times as hot. */
 const PATIENCE = 4;
 const MAX_BATCH = 16;
+/** What a job may note targets at, and how many pages in a row before and after its head's it is told of. */
+const SITES_OF_JOB = 4;
+const PAGES_OF_JOB = 32;
 /** A region is made again so often at most: first when as many executions as the threshold left it by one indirect jump,
  * then after many times that. */
 const MAX_REFINEMENTS = 2;
@@ -89,6 +103,9 @@ export class RegionCompiler implements TraceHeads {
   readonly #byIndex: (Compiled | undefined)[] = [];
   /** Heads that nothing can be compiled at, until their page is written. */
   #waiting: Compiled[] = [];
+  /** What is being compiled beside the guest, by the job's number. */
+  readonly #posted = new Map<number, { readonly compiled: Compiled; readonly job: CompileJob }>();
+  #jobs = 0;
   /** Oldest first. */
   #living: Compiled[] = [];
   #liveBytes = 0;
@@ -105,6 +122,7 @@ export class RegionCompiler implements TraceHeads {
     instructions: 0,
     bytes: 0,
     milliseconds: 0,
+    backgroundMilliseconds: 0,
   };
 
   constructor(
@@ -153,10 +171,11 @@ export class RegionCompiler implements TraceHeads {
       else known.records.add(record);
       return;
     }
+    const service = this.#service();
     const started = performance.now();
-    const region = this.#find(linear, physical, mode);
-    this.stats.milliseconds += performance.now() - started;
-    if (region === undefined || (this.#options.threshold > 1 && !isWorthwhile(region))) return;
+    const region = service === undefined ? this.#find(linear, physical, mode) : undefined;
+    if (service === undefined ? region === undefined : !this.#hasPlace()) return;
+    if (region !== undefined && this.#options.threshold > 1 && !isWorthwhile(region)) return;
     const compiled: Compiled = {
       region,
       key,
@@ -173,20 +192,125 @@ export class RegionCompiler implements TraceHeads {
       forget: (write) => this.#written(compiled, write),
     };
     this.#regions.set(key, compiled);
-    this.#waiting.push(compiled);
-    this.#ownCode(compiled, region);
+    if (service !== undefined) this.#post(service, compiled, linear);
+    if (region !== undefined) {
+      this.#waiting.push(compiled);
+      this.#ownCode(compiled, region);
+    }
+    this.stats.milliseconds += performance.now() - started;
     if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
+  }
+
+  /** Where to compile now; undefined: here. */
+  #service(): CompileService | undefined {
+    const { service } = this.#options;
+    return service?.wanted === true ? service : undefined;
+  }
+
+  #hasPlace(): boolean {
+    return this.#free.length > 0 || this.#next < REGION_STAMP.regions;
+  }
+
+  /** Has a region made, or made again, beside the guest. */
+  #post(service: CompileService, compiled: Compiled, linear: bigint): void {
+    const { physical, page, mode, targets } = compiled;
+    const exits = this.#options.threshold * REFINEMENT_GROWTH ** compiled.refinements;
+    const sites: number[] = [];
+    for (let i = 0; i < SITES_OF_JOB && compiled.refinements < MAX_REFINEMENTS; i++) {
+      const site = this.#sites.take(exits);
+      if (site !== undefined) sites.push(site);
+    }
+    const index = compiled.index >= 0 ? compiled.index : (this.#free.pop() ?? this.#next++);
+    const head = physical - page;
+    const job = { id: this.#jobs++, index, head, mode, pages: this.#pagesAround(linear, page, mode), targets, sites };
+    this.#posted.set(job.id, { compiled, job });
+    service.post(job);
+  }
+
+  /** Physical pages in a row around one, by their distance. */
+  #pagesAround(linear: bigint, page: number, mode: number): Map<number, number> {
+    const pages = new Map([[0, page]]);
+    for (const step of [1, -1]) {
+      for (let number = step; Math.abs(number) <= PAGES_OF_JOB; number += step) {
+        const physical = this.#pageOf(linear, number, mode);
+        if (physical === undefined) break;
+        pages.set(number, physical);
+      }
+    }
+    return pages;
+  }
+
+  /** Physical address of a page by its distance from that of a linear address; undefined where it is not mapped. */
+  #pageOf(linear: bigint, number: number, mode: number): number | undefined {
+    const at = (linear & ~0xfffn) + BigInt(number * PAGE_BYTES);
+    return this.#host.fetch((mode & DECODE.long) !== 0 ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
+  }
+
+  /** Installs what was compiled beside the guest, unless its code was written meanwhile. */
+  #install({ module, bytes, jobs, milliseconds }: CompiledBatch): void {
+    const exports = module && new WebAssembly.Instance(module, { engine: this.#imports }).exports;
+    const made = jobs.filter(({ instructions }) => instructions > 0).length;
+    this.stats.backgroundMilliseconds += milliseconds;
+    for (const result of jobs) {
+      const posted = this.#posted.get(result.id);
+      this.#posted.delete(result.id);
+      if (posted !== undefined) this.#installJob(posted.compiled, posted.job, result, exports, bytes / made);
+    }
+  }
+
+  #installJob(
+    compiled: Compiled,
+    { index, sites }: CompileJob,
+    { instructions, parts, sites: used }: CompiledJob,
+    exports: WebAssembly.Exports | undefined,
+    bytes: number,
+  ): void {
+    const isFirst = compiled.index < 0;
+    const taken = new Set(used.values());
+    for (const site of sites) if (!taken.has(site)) this.#sites.give(site);
+    const isGood = compiled.live && instructions > 0 && exports !== undefined;
+    // From here on a write is told to the owner; what was written before shows in the bytes.
+    if (isGood)
+      for (const { page, from, bytes: code } of parts) this.#host.own(page, from, from + code.length, compiled);
+    const isSame = isGood && parts.every((part) => this.#isAsRead(part));
+    if (!isSame) {
+      for (const site of taken) this.#sites.give(site);
+      if (isFirst) {
+        this.#free.push(index);
+        // What is not worth it is not asked for again; what was written is, once it is hot again.
+        if (isGood) this.#drop(compiled);
+        else if (compiled.live) {
+          compiled.live = false;
+          this.#regions.delete(compiled.key);
+        }
+      }
+      return;
+    }
+    this.#giveSites(compiled);
+    for (const [at, site] of used) compiled.sites.set(at, site);
+    compiled.index = index;
+    if (isFirst) {
+      this.#living.push(compiled);
+      this.stats.compiled++;
+      this.stats.live++;
+    } else {
+      this.#liveBytes -= compiled.bytes;
+      this.stats.refined++;
+    }
+    this.stats.instructions += instructions;
+    this.#put(compiled, exports, bytes);
+    this.#liveBytes += bytes;
+    this.stats.bytes += bytes;
+  }
+
+  #isAsRead({ page, from, bytes }: CodePart): boolean {
+    const now = this.#memory.slice(page + from, bytes.length);
+    return now !== undefined && bytes.every((byte, i) => byte === now[i]);
   }
 
   #find(linear: bigint, physical: number, mode: number, targets?: Targets): Region | undefined {
     const page = physical - (physical % PAGE_BYTES);
-    const linearPage = linear & ~0xfffn;
-    const wide = (mode & DECODE.long) !== 0;
-    const pageOf = (number: number): number | undefined => {
-      if (number === 0) return page;
-      const at = linearPage + BigInt(number * PAGE_BYTES);
-      return this.#host.fetch(wide ? BigInt.asUintN(64, at) : at & 0xffff_ffffn);
-    };
+    const pageOf = (number: number): number | undefined => (number === 0 ? page : this.#pageOf(linear, number, mode));
     const isEager = this.#options.threshold <= 1;
     return findRegion(
       {
@@ -225,6 +349,13 @@ export class RegionCompiler implements TraceHeads {
     for (const [at, site] of compiled.sites) {
       targets.set(at, [...new Set([...(targets.get(at) ?? []), ...this.#sites.targets(site)])]);
     }
+    const service = this.#service();
+    if (service !== undefined) {
+      compiled.refinements++;
+      this.#post(service, compiled, linear + BigInt(physical - compiled.page));
+      this.stats.milliseconds += performance.now() - started;
+      return;
+    }
     const region = this.#find(linear, physical, mode, targets);
     const leadsOn = (at: number) =>
       targets.get(at)?.some((to) => region?.blocks.has(to) && !before.get(at)?.includes(to));
@@ -256,6 +387,8 @@ export class RegionCompiler implements TraceHeads {
 
   /** Compiles what waits. */
   flush(): void {
+    const { service } = this.#options;
+    if (service !== undefined && this.#posted.size > 0) this.#takeFrom(service);
     if (this.#waiting.length === 0) return;
     const started = performance.now();
     const batch = this.#waiting.filter(({ live }) => live);
@@ -266,23 +399,39 @@ export class RegionCompiler implements TraceHeads {
     this.stats.compiled += batch.length;
     this.stats.live += batch.length;
     this.stats.milliseconds += performance.now() - started;
+    this.#keepToCap();
+  }
+
+  #takeFrom(service: CompileService): void {
+    const started = performance.now();
+    for (let batch = service.take(); batch !== undefined; batch = service.take()) this.#install(batch);
+    this.stats.milliseconds += performance.now() - started;
+    this.#keepToCap();
+  }
+
+  #keepToCap(): void {
     if (this.#liveBytes > this.#options.maxBytes || this.#next >= REGION_STAMP.regions - MAX_BATCH) this.#evict();
   }
 
   #compile(batch: readonly Compiled[]): void {
     const { bytes, exports } = this.#instantiate(batch);
     for (const compiled of batch) {
-      const { index } = compiled;
-      compiled.bytes = bytes / batch.length;
-      this.#byIndex[index] = compiled;
-      this.#words[(REGION_STAMP.base >> 2) + index] = -1;
-      this.#table.set(index, exports[`r${index}`]);
-      for (const record of compiled.records) this.#enter(compiled, record);
       this.stats.instructions += compiled.region?.instructions ?? 0;
+      this.#put(compiled, exports, bytes / batch.length);
       compiled.region = undefined;
     }
     this.#liveBytes += bytes;
     this.stats.bytes += bytes;
+  }
+
+  /** Has a region's records enter its function. */
+  #put(compiled: Compiled, exports: WebAssembly.Exports, bytes: number): void {
+    const { index } = compiled;
+    compiled.bytes = bytes;
+    this.#byIndex[index] = compiled;
+    this.#words[(REGION_STAMP.base >> 2) + index] = -1;
+    this.#table.set(index, exports[`r${index}`]);
+    for (const record of compiled.records) this.#enter(compiled, record);
   }
 
   #instantiate(batch: readonly Compiled[]): { bytes: number; exports: WebAssembly.Exports } {
