@@ -15,8 +15,8 @@ export interface CompileWorkerStart {
   readonly port: MessagePort;
 }
 
-/** What comes back: batches, and that the worker ends, which may have missed jobs. */
-export type CompileWorkerMessage = CompiledBatch | "ended";
+/** What comes back: batches, and that the worker ends, which may have missed jobs, or why it cannot go on. */
+export type CompileWorkerMessage = CompiledBatch | "ended" | { readonly failure: unknown };
 
 /** Heap of the worker at the most: it is no part of what an idle VM holds. */
 const YOUNG_GENERATION_MB = 8;
@@ -37,7 +37,7 @@ export class CompileWorker implements CompileService {
     this.#start = start;
   }
 
-  get wanted(): boolean {
+  wanted(): boolean {
     // With no job open nobody has looked whether the worker ended.
     if (this.#open.size === 0) this.#received();
     if (this.#port !== undefined) return true;
@@ -65,10 +65,16 @@ export class CompileWorker implements CompileService {
   #received(): CompiledBatch | undefined {
     if (this.#port === undefined) return undefined;
     const received: { message: CompileWorkerMessage } | undefined = receiveMessageOnPort(this.#port);
-    if (received?.message !== "ended") return received?.message;
-    this.#port.close();
-    this.#port = undefined;
-    return undefined;
+    if (received === undefined) return undefined;
+    const { message } = received;
+    if (message === "ended") {
+      this.#port.close();
+      this.#port = undefined;
+      return undefined;
+    }
+    // A mistake of the compiler's ends the VM with its cause, as it does where the guest waits for it.
+    if ("failure" in message) throw new Error("compiling beside the guest failed", { cause: message.failure });
+    return message;
   }
 
   #begin(): void {
@@ -81,7 +87,7 @@ export class CompileWorker implements CompileService {
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     worker.unref();
-    // Where it cannot live, what was posted stays interpreted.
+    // Where the host has no room for it, what was posted stays interpreted.
     worker.on("error", () => undefined);
     this.#port = port1;
     for (const job of this.#open.values()) port1.postMessage(job);

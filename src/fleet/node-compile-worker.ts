@@ -29,7 +29,11 @@ function compile(first: CompileJob): void {
     if (next === undefined) break;
     jobs.push(next.message);
   }
-  tell(compileJobs(guest, decoder, jobs));
+  try {
+    tell(compileJobs(guest, decoder, jobs));
+  } catch (failure) {
+    tell({ failure });
+  }
 }
 
 const idle = setTimeout(() => {

@@ -19,7 +19,7 @@ export function besideGuest(looks: number): BesideGuest {
   let memory: GuestMemory | undefined;
   let delivered = 0;
   return {
-    wanted: true,
+    wanted: () => true,
     serve: (served) => {
       memory = served;
     },

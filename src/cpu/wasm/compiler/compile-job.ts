@@ -54,7 +54,7 @@ export interface CompiledBatch {
 /** Compiles on another thread. */
 export interface CompileService {
   /** Whether to post what is hot now: a thread of its own is not worth it for a region now and then. */
-  readonly wanted: boolean;
+  wanted(): boolean;
   post(job: CompileJob): void;
   /** What was finished since; undefined: nothing. It never waits. */
   take(): CompiledBatch | undefined;

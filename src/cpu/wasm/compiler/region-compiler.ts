@@ -204,7 +204,7 @@ export class RegionCompiler implements TraceHeads {
   /** Where to compile now; undefined: here. */
   #service(): CompileService | undefined {
     const { service } = this.#options;
-    return service?.wanted === true ? service : undefined;
+    return service?.wanted() === true ? service : undefined;
   }
 
   #hasPlace(): boolean {
