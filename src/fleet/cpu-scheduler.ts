@@ -37,8 +37,8 @@ const LONGEST_DEBT_S = 2;
 const LEAST_PART = 0.25;
 /**
  * How long the host lets a VM run at a time where another waits, in µs. One that computes finds its caches cold after
- * each turn of another: at Linux's own 3 ms two of them do an eighth less work than alone. One that wakes to answer is let
- * in at once, for its slice is the shorter one.
+ * each turn of another, so turns of Linux's own few ms cost it work (decision 6). One that wakes to answer is let in at
+ * once, for its slice is the shorter one.
  */
 const SLICE_MICROS = { computing: 20_000, answering: 2000 } as const;
 /** Percent of a processor from which a VM counts as computing, and below which no longer. */

@@ -3,6 +3,7 @@
  * every case passed, and is cut into chunks so that a run can stop after any of them and go on later.
  */
 import { openSync, closeSync } from "node:fs";
+import { NESTED_PARTS, type NestedPart } from "./nested-parts.ts";
 
 export interface LongJob {
   readonly name: string;
@@ -40,18 +41,7 @@ function nativeMissing(): string | undefined {
 
 const FUZZ = ["tests/fuzz/main.ts"] as const;
 
-/** What runs on KVM in a host that QEMU emulates: a file each of tests/long/nested. */
-const NESTED: readonly (readonly [name: string, about: string])[] = [
-  ["guests", "32-bit Debian, a kernel by Multiboot, GNU Mach, Memtest86+"],
-  ["moves", "a Debian guest that moves between KVM and the portable engine in the middle of its work"],
-  ["devices", "disks, the text screen, pause, saved state"],
-  ["fleet", "two guests of a server at once"],
-  ["kvm", "auto is KVM; two and sixteen processors, two guests at once, pause, a failure of KVM"],
-  ["processors", "ten guests of two processors, one after the other"],
-  ["cgroups", "control groups of a server's VMs"],
-];
-
-function nestedJob([name, about]: (typeof NESTED)[number]): LongJob {
+function nestedJob({ name, about }: NestedPart): LongJob {
   return {
     name: `nested-${name}`,
     about: `${about}: on KVM in a host that QEMU emulates`,
@@ -59,7 +49,7 @@ function nestedJob([name, about]: (typeof NESTED)[number]): LongJob {
     chunk: 1,
     slice: 0,
     limitSeconds: 2400,
-    args: () => ["--test", `tests/long/nested/${name}.test.ts`],
+    args: () => ["tests/long/nested.ts", name],
     missing: () => undefined,
   };
 }
@@ -175,7 +165,7 @@ export const LONG_JOBS: readonly LongJob[] = [
     args: (seed, count) => ["tests/guests/save-cycles/main.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
-  ...NESTED.map(nestedJob),
+  ...NESTED_PARTS.map(nestedJob),
   {
     name: "fleet-faults",
     about:

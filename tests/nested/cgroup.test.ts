@@ -1,6 +1,6 @@
 /**
  * Control groups of a server's VMs, by the kernel of a host whose controllers are isola's
- * (tests/long/nested). Guests here are a few instructions: the host is what is judged.
+ * (tests/long/nested-parts.ts). Guests here are a few instructions: the host is what is judged.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,4 @@
-/** A server whose VMs run on KVM, in a host with hardware virtualization (tests/long/nested). */
+/** A server whose VMs run on KVM, in a host with hardware virtualization (tests/long/nested-parts.ts). */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

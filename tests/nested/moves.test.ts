@@ -1,4 +1,4 @@
-/** Guests that move between engines; run in a host with hardware virtualization (tests/long/nested). */
+/** Guests that move between engines; run in a host with hardware virtualization (tests/long/nested-parts.ts). */
 
 import { test } from "node:test";
 import { moveGuest, moveTicks } from "../guests/saved-guest.ts";

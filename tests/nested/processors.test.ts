@@ -1,4 +1,4 @@
-/** Guests of two processors, one after the other; run in a host with hardware virtualization (tests/long/nested). */
+/** Guests of two processors, one after the other; run in a host with hardware virtualization (tests/long/nested-parts.ts). */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

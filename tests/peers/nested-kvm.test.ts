@@ -1,4 +1,4 @@
-/** The KVM engine with full hardware virtualization, in a host that QEMU emulates. More of it: tests/long/nested. */
+/** The KVM engine with full hardware virtualization, in a host that QEMU emulates. More of it: tests/long/nested-parts.ts. */
 
 import { test } from "node:test";
 import { NESTED_TEST, nestedPasses } from "./nested-host.ts";

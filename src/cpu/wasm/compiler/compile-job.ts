@@ -7,7 +7,7 @@
 import type { Decoder } from "../../../isa/decode.ts";
 import type { GuestMemory } from "../../../memory/guest-memory.ts";
 import { hasTrace } from "../trace-hash.ts";
-import { findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
+import { codeOf, findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
 import { buildRegionModule } from "./region-module.ts";
 
 export interface CompileJob {
@@ -65,9 +65,12 @@ export function compileJobs(memory: GuestMemory, decoder: Decoder, jobs: readonl
   const began = performance.now();
   const words = new Int32Array(memory.memory.buffer);
   const found = jobs.map((job) => ({ job, ...findJob(memory, words, decoder, job) }));
-  const made = found.flatMap(({ job, region, sites }) => {
+  const sitesOf = new Map<CompileJob, Map<number, number>>();
+  const made = found.flatMap(({ job, region }) => {
     if (region === undefined) return [];
     const free = [...job.sites];
+    const sites = new Map<number, number>();
+    sitesOf.set(job, sites);
     const site = (at: number): number | undefined => {
       const known = sites.get(at) ?? free.pop();
       if (known !== undefined) sites.set(at, known);
@@ -79,11 +82,11 @@ export function compileJobs(memory: GuestMemory, decoder: Decoder, jobs: readonl
   return {
     module: binary && new WebAssembly.Module(binary),
     bytes: binary?.length ?? 0,
-    jobs: found.map(({ job, region, contents, sites }) => ({
+    jobs: found.map(({ job, region, contents }) => ({
       id: job.id,
       instructions: region?.instructions ?? 0,
       parts: region === undefined ? [] : partsOf(region, contents),
-      sites,
+      sites: sitesOf.get(job) ?? new Map(),
     })),
     milliseconds: performance.now() - began,
   };
@@ -95,7 +98,7 @@ function findJob(
   words: Int32Array,
   decoder: Decoder,
   { head, mode, pages, targets }: CompileJob,
-): { region: Region | undefined; contents: Map<number, Uint8Array>; sites: Map<number, number> } {
+): { region: Region | undefined; contents: Map<number, Uint8Array> } {
   const contents = new Map<number, Uint8Array>();
   const region = findRegion(
     {
@@ -107,16 +110,12 @@ function findJob(
         if (bytes !== undefined) contents.set(page, bytes);
         return bytes;
       },
-      met: (number, offset) => {
-        const page = pages.get(number);
-        return page !== undefined && hasTrace(words, page + offset, mode);
-      },
+      met: (physical) => hasTrace(words, physical, mode),
     },
     head,
     targets,
   );
-  const kept = region !== undefined && isWorthwhile(region) ? region : undefined;
-  return { region: kept, contents, sites: new Map() };
+  return { region: region !== undefined && isWorthwhile(region) ? region : undefined, contents };
 }
 
 function partsOf(region: Region, contents: ReadonlyMap<number, Uint8Array>): CodePart[] {
@@ -126,18 +125,4 @@ function partsOf(region: Region, contents: ReadonlyMap<number, Uint8Array>): Cod
     if (bytes !== undefined) parts.push({ page, from, bytes });
   }
   return parts;
-}
-
-/** Where a region's code lies: physical pages, and bytes [from, to) of each. */
-export function* codeOf(region: Region): Generator<{ page: number; from: number; to: number }> {
-  for (const block of region.blocks.values()) {
-    const last = block.instructions.at(-1);
-    if (last === undefined) continue;
-    const end = last.at + last.decoded.length;
-    for (const [number, page] of region.pages) {
-      const from = Math.max(block.at - number * PAGE_BYTES, 0);
-      const to = Math.min(end - number * PAGE_BYTES, PAGE_BYTES);
-      if (from < to) yield { page, from, to };
-    }
-  }
 }

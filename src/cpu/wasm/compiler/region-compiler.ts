@@ -11,7 +11,6 @@ import type { CodeOwner } from "../code-pages.ts";
 import type { TraceHeads } from "../traces.ts";
 import type { MemoryCore } from "../memory/memory-core.ts";
 import {
-  codeOf,
   type CompiledBatch,
   type CompiledJob,
   type CompileJob,
@@ -19,7 +18,7 @@ import {
   type CompileService,
 } from "./compile-job.ts";
 import { IndirectSites } from "./indirect-sites.ts";
-import { findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
+import { codeOf, findRegion, isWorthwhile, PAGE_BYTES, type Region, type Targets } from "./region.ts";
 import { buildRegionModule, REGION_IMPORTS } from "./region-module.ts";
 import { hasTrace } from "../trace-hash.ts";
 
@@ -164,18 +163,26 @@ export class RegionCompiler implements TraceHeads {
   /** A head has become hot: its region is found now and compiled with the next batch. */
   request(linear: bigint, record: number, physical: number, mode: number): void {
     this.#count(record, NEVER);
-    const key = keyOf(physical, mode);
-    const known = this.#regions.get(key);
+    const known = this.#regions.get(keyOf(physical, mode));
     if (known !== undefined) {
       if (known.index >= 0) this.#enter(known, record);
       else known.records.add(record);
       return;
     }
-    const service = this.#service();
     const started = performance.now();
+    this.#begin(linear, record, physical, mode);
+    this.stats.milliseconds += performance.now() - started;
+    if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
+  }
+
+  /** Finds a head's region, or posts it, where there is one worth it. */
+  #begin(linear: bigint, record: number, physical: number, mode: number): void {
+    const service = this.#service();
     const region = service === undefined ? this.#find(linear, physical, mode) : undefined;
-    if (service === undefined ? region === undefined : !this.#hasPlace()) return;
-    if (region !== undefined && this.#options.threshold > 1 && !isWorthwhile(region)) return;
+    if (service !== undefined) {
+      if (!this.#hasPlace()) return;
+    } else if (region === undefined || (this.#options.threshold > 1 && !isWorthwhile(region))) return;
+    const key = keyOf(physical, mode);
     const compiled: Compiled = {
       region,
       key,
@@ -197,8 +204,6 @@ export class RegionCompiler implements TraceHeads {
       this.#waiting.push(compiled);
       this.#ownCode(compiled, region);
     }
-    this.stats.milliseconds += performance.now() - started;
-    if (this.#options.threshold <= 1 || this.#waiting.length >= MAX_BATCH) this.flush();
   }
 
   /** Where to compile now; undefined: here. */
@@ -310,18 +315,13 @@ export class RegionCompiler implements TraceHeads {
 
   #find(linear: bigint, physical: number, mode: number, targets?: Targets): Region | undefined {
     const page = physical - (physical % PAGE_BYTES);
-    const pageOf = (number: number): number | undefined => (number === 0 ? page : this.#pageOf(linear, number, mode));
     const isEager = this.#options.threshold <= 1;
     return findRegion(
       {
         decoder: this.#decoder,
         mode,
-        page: pageOf,
-        met: (number, offset) => {
-          if (isEager) return true;
-          const at = pageOf(number);
-          return at !== undefined && hasTrace(this.#words, at + offset, mode);
-        },
+        page: (number) => (number === 0 ? page : this.#pageOf(linear, number, mode)),
+        met: (address) => isEager || hasTrace(this.#words, address, mode),
         bytes: (address) => {
           this.#host.claim(address);
           return this.#memory.slice(address, PAGE_BYTES);

@@ -76,8 +76,8 @@ export interface RegionSource {
   page(number: number): number | undefined;
   /** RAM at a physical page address. */
   bytes(page: number): Uint8Array | undefined;
-  /** Whether the interpreter was ever led to an address, by its page's number and the offset in it. */
-  met(number: number, offset: number): boolean;
+  /** Whether the interpreter was ever led to a physical address. */
+  met(physical: number): boolean;
 }
 
 /** Whether a compiled region can hold an instruction; else the interpreter runs it. */
@@ -120,11 +120,18 @@ const NO_TARGETS: Targets = new Map();
 export function findRegion(source: RegionSource, head: number, targets: Targets = NO_TARGETS): Region | undefined {
   const pages = new Map<number, number>();
   const contents = new Map<number, Uint8Array>();
+  const asked = new Map<number, number | undefined>();
+  /** A page's translation is asked for once. */
+  const pageOf = (number: number): number | undefined => {
+    if (Math.abs(number) > REACH) return undefined;
+    if (!asked.has(number)) asked.set(number, source.page(number));
+    return asked.get(number);
+  };
   const content = (number: number): Uint8Array | undefined => {
     const known = contents.get(number);
     if (known !== undefined) return known;
-    if (contents.size >= MAX_PAGES || Math.abs(number) > REACH) return undefined;
-    const page = source.page(number);
+    if (contents.size >= MAX_PAGES) return undefined;
+    const page = pageOf(number);
     const bytes = page === undefined ? undefined : source.bytes(page);
     if (page === undefined || bytes === undefined) return undefined;
     pages.set(number, page);
@@ -194,8 +201,10 @@ export function findRegion(source: RegionSource, head: number, targets: Targets 
 
   // What was never jumped to is seldom worth its compilation: errors, mostly.
   const isMet = (at: number): boolean => {
+    if (heads.has(at)) return true;
     const number = Math.floor(at / PAGE_BYTES);
-    return heads.has(at) || source.met(number, at - number * PAGE_BYTES);
+    const page = pageOf(number);
+    return page !== undefined && source.met(page + at - number * PAGE_BYTES);
   };
   const waiting = [head];
   for (let start = waiting.shift(); start !== undefined; start = waiting.shift()) {
@@ -322,4 +331,18 @@ function targetOf({ at, decoded }: RegionInstruction): number | undefined {
 export function isWorthwhile({ instructions, blocks, calls }: Region): boolean {
   // A call of next to nothing brings three instructions and two blocks.
   return calls === 0 ? instructions > 3 || blocks.size > 1 : instructions - 3 * calls > 2;
+}
+
+/** Where a region's code lies: physical pages, and bytes [from, to) of each. */
+export function* codeOf(region: Region): Generator<{ page: number; from: number; to: number }> {
+  for (const block of region.blocks.values()) {
+    const last = block.instructions.at(-1);
+    if (last === undefined) continue;
+    const end = last.at + last.decoded.length;
+    for (const [number, page] of region.pages) {
+      const from = Math.max(block.at - number * PAGE_BYTES, 0);
+      const to = Math.min(end - number * PAGE_BYTES, PAGE_BYTES);
+      if (from < to) yield { page, from, to };
+    }
+  }
 }
