@@ -155,7 +155,7 @@ test("what is known of an instruction's shape changes nothing, whatever was deco
     seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
     return (seed >>> 8) % limit;
   };
-  const prefixes = [[], [0x66], [0xf3], [0xf2], [0x48], [0x66, 0x41], [0x67], [0xf0], [0x64], [0x48, 0x66]];
+  const prefixes = [[], [0x66], [0xf3], [0xf2], [0x40], [0x48], [0x66, 0x41], [0x67], [0xf0], [0x64], [0x48, 0x66]];
   const inputs = Array.from({ length: 20_000 }, () => {
     const prefix = prefixes[random(prefixes.length)] ?? [];
     const escape = random(3) === 0 ? [0x0f] : [];

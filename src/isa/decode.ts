@@ -43,8 +43,11 @@ const CODE_SEGMENT = 1 << SEGMENTS.indexOf("cs");
 export type AddressForm = "simple" | "full" | "absolute";
 
 export interface Decoded {
-  /** The same for instructions that differ in displacement and immediate only; undefined where that is not known. */
-  readonly shape: object | undefined;
+  /**
+   * A small number, the same for instructions that differ in displacement and immediate only; -1 where that is not known.
+   * Numbers begin anew with `forgetShapes`.
+   */
+  readonly shape: number;
   readonly form: Form;
   readonly length: number;
   readonly operands: readonly Operand[];
@@ -70,6 +73,7 @@ export interface Decoded {
 
 /** A decoded instruction by whose shape others are decoded. */
 interface Shape extends Decoded {
+  shape: number;
   readonly displacementBytes: number;
   /** Bytes of its only immediate, 0 for none; undefined where more than `immediateLow` and its sign follow from them. */
   readonly immediateBytes: number | undefined;
@@ -160,6 +164,7 @@ export class Decoder {
   readonly #kept = new Uint8Array(2 * 256);
   /** By mode, then by prefix, REX, opcode, ModRM and SIB. */
   readonly #shapes = new Map<number, Map<number, Shape>>();
+  #shapesMet = 0;
 
   constructor(instructions: readonly Instruction[], features?: ReadonlySet<string>) {
     this.#features = features;
@@ -192,6 +197,7 @@ export class Decoder {
   /** Gives back the memory of known shapes, some MB after a boot; they are found anew as they are met. */
   forgetShapes(): void {
     this.#shapes.clear();
+    this.#shapesMet = 0;
   }
 
   /** Whether the processor is without this feature. */
@@ -231,12 +237,15 @@ export class Decoder {
       shapes = new Map();
       this.#shapes.set(mode, shapes);
     }
-    const key = (((opcode * 4 + prefix) * 256 + rex) * 256 + modrm) * 256 + sib;
+    // 9 bits of opcode, 2 of prefix, 5 of REX, and two bytes: a small integer, which a Map finds without allocating.
+    const rexBits = rex === 0 ? 0 : 0x10 | (rex & 0x0f);
+    const key = (opcode << 23) | (prefix << 21) | (rexBits << 16) | (modrm << 8) | sib;
     let shape = shapes.get(key);
     if (shape === undefined) {
       const whole = this.#decodeWhole(code.subarray(from, from + MAX_LENGTH), mode);
       if (typeof whole === "string" || whole.immediateBytes === undefined) return whole;
       shape = whole;
+      shape.shape = this.#shapesMet++;
       shapes.set(key, shape);
     }
     // What is cut off, or too long, is told apart by the one that looks at every byte.
@@ -483,7 +492,7 @@ export class Decoder {
     const plain = long && used !== "fs" && used !== "gs";
     const addressForm = absolute ? "absolute" : plain && addressSize === 64 && !hasIndex ? "simple" : "full";
     return {
-      shape: undefined,
+      shape: -1,
       displacementBytes,
       immediateBytes: immediates > 1 || absolute ? undefined : onlyBytes,
       form,
@@ -527,7 +536,7 @@ function ofShape(shape: Shape, code: Uint8Array, from: number): Decoded {
   const low = hasImmediate ? signed(code, end - immediateBytes, Math.min(immediateBytes, 4)) : shape.immediateLow;
   const sign = immediateBytes === 8 ? signed(code, end - 4, 4) : low >> 31;
   return {
-    shape,
+    shape: shape.shape,
     form: shape.form,
     length,
     operands: shape.operands,

@@ -113,7 +113,7 @@ export class TraceCache {
   readonly pages: CodePages;
   readonly #kinds = new Map<number, Kind>();
   /** The same by an instruction's shape, which is found sooner. */
-  readonly #kindsByShape = new Map<object, Kind>();
+  readonly #kindsByShape: (Kind | undefined)[] = [];
   readonly #named = new Map<string, Kind>();
   /** Handlers that were built to be looked at, and may be wanted next. */
   readonly #built = new Map<Kind, Handler>();
@@ -236,11 +236,11 @@ export class TraceCache {
   /** What is known of a decoded instruction's handler. */
   #kind(decoded: Decoded): Kind {
     const { shape } = decoded;
-    if (shape === undefined) return this.#kindByKey(decoded);
-    let kind = this.#kindsByShape.get(shape);
+    if (shape < 0) return this.#kindByKey(decoded);
+    let kind = this.#kindsByShape[shape];
     if (kind === undefined) {
       kind = this.#kindByKey(decoded);
-      this.#kindsByShape.set(shape, kind);
+      this.#kindsByShape[shape] = kind;
     }
     return kind;
   }
@@ -464,7 +464,7 @@ export class TraceCache {
 
   /** Gives up what only makes decoding faster. */
   trim(): void {
-    this.#kindsByShape.clear();
+    this.#kindsByShape.length = 0;
     this.#decoder.forgetShapes();
   }
 
