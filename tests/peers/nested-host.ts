@@ -28,8 +28,9 @@ const SHOW = process.env["ISOLA_TEST_SHOW"] !== undefined;
 /** An unpacked initramfs with Node and a guest image or two, and a few guests. */
 const MEMORY = "3G";
 /**
- * The host's processors by turns on one thread: with a thread each, and two processors of ours to run them, QEMU 7.2 loses
- * the page tables of a processor that goes from the host to its guest or back (docs/decisions/0009-kvm-engine.md).
+ * The host's processors take turns on one thread. With a thread each, and two processors of ours under them, a guest now
+ * and then met a page fault on the instruction that it was entered at, and once the host itself did as it left its guest:
+ * docs/decisions/0009-kvm-engine.md.
  */
 const ACCELERATOR = "tcg,thread=single";
 
