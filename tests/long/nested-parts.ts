@@ -8,7 +8,10 @@ export interface NestedPart {
   readonly images: readonly string[];
   /** Whether GNU Mach is to be in that host's cache, which has no network. */
   readonly gnumach?: true;
-  /** Of the host. Default 1. */
+  /**
+   * Of the host. Default 1: QEMU interrupts a processor of several now and then at a moment at which it gives a guest the
+   * same interrupt twice (docs/decisions/0009-kvm-engine.md).
+   */
   readonly processors?: number;
 }
 
@@ -37,21 +40,18 @@ export const NESTED_PARTS: readonly NestedPart[] = [
     about: "two guests of a server at once",
     tests: ["nested/fleet"],
     images: ["debian"],
-    processors: 2,
   },
   {
     name: "kvm",
     about: "auto is KVM; two and sixteen processors, two guests at once, pause, a failure of KVM",
     tests: ["nested/kvm"],
     images: ["debian"],
-    processors: 2,
   },
   {
     name: "processors",
     about: "ten guests of two processors, one after the other",
     tests: ["nested/processors"],
     images: ["debian"],
-    processors: 2,
   },
   {
     name: "cgroups",

@@ -27,12 +27,6 @@ const PROCESSOR = "EPYC,+svm,+npt,-xsave";
 const SHOW = process.env["ISOLA_TEST_SHOW"] !== undefined;
 /** An unpacked initramfs with Node and a guest image or two, and a few guests. */
 const MEMORY = "3G";
-/**
- * The host's processors take turns on one thread. With a thread each, and two processors of ours under them, a guest now
- * and then met a page fault on the instruction that it was entered at, and once the host itself did as it left its guest:
- * docs/decisions/0009-kvm-engine.md.
- */
-const ACCELERATOR = "tcg,thread=single";
 
 export interface NestedRun {
   /** Arguments of Node, in the directory of isola's program. */
@@ -126,7 +120,7 @@ function boot(directory: string, { seconds, processors = 1 }: NestedRun): Promis
   // The timer's check fails where an emulator is slow, and fails for good.
   const commandLine = "console=ttyS0 panic=-1 quiet no_timer_check";
   const args = [
-    `-machine q35 -accel ${ACCELERATOR} -cpu ${PROCESSOR} -smp ${processors} -m ${MEMORY}`.split(" "),
+    `-machine q35 -accel tcg,thread=multi -cpu ${PROCESSOR} -smp ${processors} -m ${MEMORY}`.split(" "),
     ["-kernel", join(directory, "vmlinuz"), "-initrd", join(directory, "initramfs"), "-append", commandLine],
     "-nodefaults -display none -serial stdio -no-reboot".split(" "),
   ].flat();
