@@ -54,7 +54,8 @@ test("a guest of sixteen processors brings all of them up, and works on all", as
   await using guest = await debian({ cpus: 16, append: " maxcpus=1" });
   await guest.expect(PROMPT);
   guest.type("cd /sys/devices/system/cpu; for i in $(seq 15); do echo 1 > cpu$i/online; echo $(nproc) on; done\n");
-  for (let on = 2; on <= 16; on++) await guest.expect(new RegExp(`\n${on} on\r\n`));
+  const all = Array.from({ length: 15 }, (_, before) => `${before + 2} on\r\n`);
+  await guest.expect(new RegExp(`\n${all.join("")}`));
   guest.type("for i in $(seq 16); do (dd if=/bin/busybox bs=64k 2>/dev/null | md5sum) & done | sort -u | wc -l\n");
   await guest.expect(/\n1\r\n/);
   guest.type("poweroff\n");
