@@ -3,6 +3,7 @@
  * every case passed, and is cut into chunks so that a run can stop after any of them and go on later.
  */
 import { openSync, closeSync } from "node:fs";
+import { GUEST_TESTS } from "./compiled-guests.ts";
 import { NESTED_PARTS, type NestedPart } from "./nested-parts.ts";
 
 export interface LongJob {
@@ -153,6 +154,16 @@ export const LONG_JOBS: readonly LongJob[] = [
     slice: 0,
     limitSeconds: 7200,
     args: (seed, count) => ["tests/guests/verify/main.ts", "--seed", String(seed), "--count", String(count)],
+    missing: () => undefined,
+  },
+  {
+    name: "compiled-guests",
+    about: "files of the guests' tests, each with every trace compiled the first time that it runs",
+    target: GUEST_TESTS.length,
+    chunk: 1,
+    slice: 0,
+    limitSeconds: 3600,
+    args: (seed, count) => ["tests/long/compiled-guests.ts", "--seed", String(seed), "--count", String(count)],
     missing: () => undefined,
   },
   {
