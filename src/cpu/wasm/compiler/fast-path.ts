@@ -7,8 +7,8 @@
 import type { Statement, Value } from "../../../isa/ir.ts";
 import { SCRATCH, STATE, X87_OPERAND } from "../../../isa/state.ts";
 
-/** Helpers for the cases that the fast way is not for. */
-const EXACT: ReadonlySet<string> = new Set(["sseExact", "sseCompare"]);
+/** Helpers for the cases that the fast way is not for. They alone merge exceptions into MXCSR. */
+export const EXACT_HELPERS: ReadonlySet<string> = new Set(["sseExact", "sseCompare"]);
 
 /** Stands for a way out: the emitter leaves to the interpreter for any fault on a branch. */
 const LEAVE: readonly Statement[] = [{ kind: "fault", vector: 0, error: undefined }];
@@ -20,9 +20,9 @@ export function leavesAtOnce(statements: readonly Statement[]): boolean {
       case "fault":
         return true;
       case "call":
-        return EXACT.has(s.call.name);
+        return EXACT_HELPERS.has(s.call.name);
       case "evaluate":
-        if (s.value.source.kind === "helper") return EXACT.has(s.value.source.call.name);
+        if (s.value.source.kind === "helper") return EXACT_HELPERS.has(s.value.source.call.name);
         break;
       case "setState":
         // Operands for the helper.

@@ -4,7 +4,7 @@
  */
 
 import type { HelperCall, Statement, Value } from "../../../isa/ir.ts";
-import { isBoolean, isSseGuard, leavesAtOnce } from "./fast-path.ts";
+import { EXACT_HELPERS, isBoolean, isSseGuard, leavesAtOnce } from "./fast-path.ts";
 import { FloatFacts } from "./float-facts.ts";
 import { VectorLowering } from "./vector-lowering.ts";
 
@@ -91,7 +91,8 @@ export class PinnedLowering extends VectorLowering {
       this.target.vectors.load(number);
       this.facts.set(number, undefined);
     }
-    if (this.spilled.size > 0) this.reloadMxcsr();
+    // A conversion from memory to an MMX register names no XMM register, and yet may set exceptions.
+    if (EXACT_HELPERS.has(call.name)) this.reloadMxcsr();
     this.spilled.clear();
     if (call.name === "viewChanged") this.target.viewChanged();
     if (!call.quiet) this.checkFault();
