@@ -1,8 +1,6 @@
 /**
  * SHA-1 and SHA-256: rounds and message schedules [SDM 2; SDM 1 §12.20; FIPS 180-4]. Lane 3 is the manual's first word.
- *
- * Operands in memory need not be aligned: AMD's processors take them as they come, where [SDM 2] has #GP(0). Software
- * for both aligns them.
+ * Operands in memory must be aligned, though AMD's processors take them as they come.
  */
 
 import type { Instruction } from "../instruction.ts";
@@ -10,7 +8,7 @@ import type { Value } from "../ir.ts";
 import type { Semantics } from "../semantics.ts";
 import { xmmOffset } from "../state.ts";
 import type { Compute } from "./sse-integer.ts";
-import { bytes, sseGuard, XMM_UNIT } from "./sse-operands.ts";
+import { bytes, readAligned, sseGuard, XMM_UNIT } from "./sse-operands.ts";
 
 const FEATURE = "sha";
 
@@ -21,7 +19,7 @@ function sha(name: string, opcode: string, compute: Compute): Instruction {
     feature: FEATURE,
     effect(m, dst, src) {
       sseGuard(m);
-      const b = m.read(src);
+      const b = readAligned(m, src);
       m.write(dst, compute(m, m.read(dst), b, XMM_UNIT));
     },
   };
@@ -159,7 +157,7 @@ export const SHA: readonly Instruction[] = [
     feature: FEATURE,
     effect(m, dst, src, immediate) {
       sseGuard(m);
-      const words = m.read(src);
+      const words = readAligned(m, src);
       m.write(dst, sha1Rounds(m, m.read(dst), words, m.read(immediate)));
     },
   },

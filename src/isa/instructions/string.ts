@@ -27,21 +27,36 @@ function step(m: Semantics, register: number, bits: Bits): void {
   m.setAddressRegister(register, m.add(m.addressRegister(register), m.stringStep(bits)));
 }
 
-/** Runs `element` under REP. It gives whether the comparison found equality, for those that compare (i32). */
-function repeatable(m: Semantics, element: () => Value | undefined): void {
+/** What a comparing element found. */
+interface Comparison {
+  /** Whether the two were equal (i32). */
+  readonly equal: Value;
+  readonly setFlags: () => void;
+}
+
+/**
+ * Runs `element` under REP. After a fault in a repeated comparison RFLAGS is what it was before the instruction
+ * [SDM 2, REP]: flags are set by the last element alone. Intel's processors do so for traps between elements, too.
+ */
+function repeatable(m: Semantics, element: () => Comparison | undefined): void {
   const { rep } = m.context;
   if (rep === "none") {
-    element();
+    element()?.setFlags();
     return;
   }
   const count = m.addressRegister(RCX);
   m.when(m.ne(count, 0), () => {
-    const equal = element();
+    const comparison = element();
     const left = m.sub(count, 1);
     m.setAddressRegister(RCX, left);
-    const more = m.ne(left, 0);
-    if (equal === undefined) m.when(more, () => m.repeat());
-    else m.when(m.and(more, rep === "rep" ? equal : m.isZero(equal)), () => m.repeat());
+    const rest = m.ne(left, 0);
+    if (comparison === undefined) {
+      m.when(rest, () => m.repeat());
+      return;
+    }
+    const { equal, setFlags } = comparison;
+    const more = m.and(rest, rep === "rep" ? equal : m.isZero(equal));
+    m.when(more, () => m.repeat(), setFlags);
   });
 }
 
@@ -139,10 +154,9 @@ function compareStrings(m: Semantics, bits: Bits): void {
     // In this order, as AMD's processors do: where both fault, CR2 shows rDI's.
     const b = m.load(destination(m), bits);
     const a = m.load(source(m), bits);
-    m.flagsSub(bits, a, b, m.sub(a, b));
     step(m, RSI, bits);
     step(m, RDI, bits);
-    return m.eq(a, b);
+    return { equal: m.eq(a, b), setFlags: () => m.flagsSub(bits, a, b, m.sub(a, b)) };
   });
 }
 
@@ -150,9 +164,8 @@ function scanString(m: Semantics, bits: Bits): void {
   repeatable(m, () => {
     const a = m.gpr(RAX, bits);
     const b = m.load(destination(m), bits);
-    m.flagsSub(bits, a, b, m.sub(a, b));
     step(m, RDI, bits);
-    return m.eq(a, b);
+    return { equal: m.eq(a, b), setFlags: () => m.flagsSub(bits, a, b, m.sub(a, b)) };
   });
 }
 
