@@ -7,6 +7,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { untilTold } from "./until-told.ts";
 import { IsolaError } from "../src/base/errors.ts";
 import type { Fleet } from "../src/fleet/contract.ts";
 import { FleetError } from "../src/fleet/fleet-error.ts";
@@ -89,12 +90,17 @@ async function bootOne(fleet: Fleet, name: string): Promise<void> {
   console.close();
 }
 
-/** Starts VMs until enough run or one is refused; why it was. */
-async function fill(fleet: Fleet, vms: number, say: (line: string) => void): Promise<string | undefined> {
+/** Starts VMs until enough run, one is refused, or `signal`; why it was refused. */
+async function fill(
+  fleet: Fleet,
+  vms: number,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   let [begun, ready] = [0, 0];
   let refused: string | undefined;
   const work = async (): Promise<void> => {
-    while (begun < vms && refused === undefined) {
+    while (begun < vms && refused === undefined && !signal.aborted) {
       begun++;
       const name = `idle${begun}`;
       try {
@@ -112,26 +118,37 @@ async function fill(fleet: Fleet, vms: number, say: (line: string) => void): Pro
   return refused;
 }
 
-/** @throws IsolaError `bench-proc` */
+/** @throws IsolaError `bench-proc`, `bench-interrupted` */
 export async function measureDensity(options: DensityOptions, say: (line: string) => void): Promise<DensityResult> {
   const stateFolder = mkdtempSync(join(tmpdir(), "isola-density-"));
   const fleet = await openFleet({ stateFolder, memoryBytes: options.memoryBytes });
-  try {
-    const refused = await fill(fleet, options.vms, say);
-    await sleep(SETTLE_MS);
-    const pids = (await fleet.list()).flatMap(({ pid, state }) => (pid === null || state !== "running" ? [] : [pid]));
-    const used = (): number => pids.reduce((sum, pid) => sum + (fineCpuSeconds(pid) ?? cpuSeconds(pid)), 0);
-    const [before, begun] = [used(), performance.now()];
-    await sleep(IDLE_MS);
-    const idle = (used() - before) / ((performance.now() - begun) / 1000);
-    const pss = pids.map((pid) => memoryFigures(pid).pssKib / 1024);
-    const touched = pids.map((pid) => touchedBytes(pid, GUEST_BYTES) / MIB);
-    return { running: pids.length, refused, pss, touched, beyond: pss.map((all, i) => all - (touched[i] ?? 0)), idle };
-  } finally {
+  const killAll = async (): Promise<void> => {
     for (const { id } of await fleet.list()) await fleet.kill(id);
+  };
+  try {
+    return await untilTold((signal) => measure(fleet, options, say, signal), killAll);
+  } finally {
     await fleet.close();
     rmSync(stateFolder, { recursive: true, force: true });
   }
+}
+
+async function measure(
+  fleet: Fleet,
+  options: DensityOptions,
+  say: (line: string) => void,
+  signal: AbortSignal,
+): Promise<DensityResult> {
+  const refused = await fill(fleet, options.vms, say, signal);
+  await sleep(SETTLE_MS, undefined, { signal });
+  const pids = (await fleet.list()).flatMap(({ pid, state }) => (pid === null || state !== "running" ? [] : [pid]));
+  const used = (): number => pids.reduce((sum, pid) => sum + (fineCpuSeconds(pid) ?? cpuSeconds(pid)), 0);
+  const [before, begun] = [used(), performance.now()];
+  await sleep(IDLE_MS, undefined, { signal });
+  const idle = (used() - before) / ((performance.now() - begun) / 1000);
+  const pss = pids.map((pid) => memoryFigures(pid).pssKib / 1024);
+  const touched = pids.map((pid) => touchedBytes(pid, GUEST_BYTES) / MIB);
+  return { running: pids.length, refused, pss, touched, beyond: pss.map((all, i) => all - (touched[i] ?? 0)), idle };
 }
 
 /** What is printed, ending with a newline. */
