@@ -31,6 +31,8 @@ const LOOK_CLOSELY_MS = 50;
 
 /** Shorter than that, in ms, two reports make no rate. */
 const LEAST_INTERVAL_MS = 150;
+/** From the end of a process's socket to its own. */
+const ENDING_MS = 1000;
 
 /** Rates between two reports; `at` is performance.now() of the second. */
 export interface Use {
@@ -164,8 +166,16 @@ export class VmRun {
     return report;
   }
 
-  screen(): ReturnType<VmControl["screen"]> {
-    return this.#open().screen();
+  /** What the guest's VGA shows; null in graphics, and where the process ended meanwhile. @throws FleetError `vm-unreachable` */
+  async screen(): ReturnType<VmControl["screen"]> {
+    try {
+      return await this.#open().screen();
+    } catch (error) {
+      // The socket closes before the process is gone.
+      const ended = this.ended.then(() => true);
+      if (await Promise.race([ended, sleep(ENDING_MS, false, { ref: false })])) return null;
+      throw error;
+    }
   }
 
   #open(): VmControl {

@@ -103,6 +103,11 @@ test("a program that knows only screen and keyboard is seen, typed to, and types
   await shows("keys:");
   await fleet.pressKeys("bare", { keys: ["z"] });
   await shows("keys: 2c");
+  // Whoever looks while it ends sees that it is off.
+  const looked = (async (): Promise<void> => {
+    while ((await fleet.screen("bare")) !== null);
+  })();
+  await Promise.all([looked, fleet.kill("bare")]);
 });
 
 test("a server that ends while it still looks for its VMs hears no more of them", async () => {
