@@ -263,7 +263,8 @@ const KNOWN: readonly KnownDifference[] = [
     explains(_difference, outcomes) {
       const { vectors } = outcomes;
       const unfounded = vectors[1] === VECTOR.AC && vectors[0] === NO_EXCEPTION;
-      return named(outcomes, /^MASKMOV/) && (vectors[0] === VECTOR.PF || unfounded);
+      const faulted = vectors[0] === VECTOR.PF || steppedInto(outcomes.expected, VECTOR.PF);
+      return named(outcomes, /^MASKMOV/) && (faulted || unfounded);
     },
   },
   {

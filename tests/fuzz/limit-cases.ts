@@ -12,16 +12,19 @@ export interface LimitCase {
   /** Hexadecimal. */
   readonly code: string;
   readonly vector: number;
+  /** What processors raise that let a flat segment's operand wrap, as the SDM allows [SDM 3 §5.3]. */
+  readonly wrapped?: number;
 }
 
 const SS = 12;
 const GP = 13;
+const PF = 14;
 
 export const LIMIT_CASES: readonly LimitCase[] = [
-  { name: "a push that runs over the end of 4 GiB", bits: 32, code: "bc01000000 68ff7f0000", vector: SS },
-  { name: "a load by SS over the end", bits: 32, code: "b9ffffffff 363911", vector: SS },
-  { name: "an x87 store over the end", bits: 32, code: "b9ffffffff d911", vector: GP },
-  { name: "16 bytes over the end", bits: 32, code: "b9f8ffffff 0f1019", vector: GP },
+  { name: "a push that runs over the end of 4 GiB", bits: 32, code: "bc01000000 68ff7f0000", vector: SS, wrapped: PF },
+  { name: "a load by SS over the end", bits: 32, code: "b9ffffffff 363911", vector: SS, wrapped: PF },
+  { name: "an x87 store over the end", bits: 32, code: "b9ffffffff d911", vector: GP, wrapped: PF },
+  { name: "16 bytes over the end", bits: 32, code: "b9f8ffffff 0f1019", vector: GP, wrapped: PF },
   { name: "an x87 store into a code segment", bits: 32, code: "2ed91425d82f815a", vector: GP },
   { name: "a bit of a code segment, by a register", bits: 32, code: "2e0fb33dd82f815a", vector: GP },
   {
