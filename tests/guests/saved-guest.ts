@@ -82,7 +82,7 @@ const WORK = [
   `i=0; until [ "$(dd if=/dev/vda bs=4 count=1 2>/dev/null)" = ${STOP} ]; do printf 'round %s ' $i`,
   "dd if=/bin/busybox bs=64k count=4 2>/dev/null | md5sum",
   `dd if=/bin/busybox of=/dev/vda bs=64k count=1 seek=$((1 + i % ${BLOCKS})) conv=notrunc,fsync 2>/dev/null`,
-  "echo 1 > /proc/sys/vm/drop_caches; i=$((i + 1)); done; cat /tmp/timer; echo end",
+  "echo 1 > /proc/sys/vm/drop_caches; i=$((i + 1)); done; wait; cat /tmp/timer; echo end",
 ].join("; ");
 
 export interface MoveOptions {
